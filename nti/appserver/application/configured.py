@@ -1,0 +1,90 @@
+"""`make_app`, and `paste_app` for PasteDeploy: the application that settings ask for.
+
+gunicorn's arbiter imports this module when it preloads a PasteDeploy file. So
+the rooms that hold locks and thread-locals are imported by `_made`, which runs
+once in a worker, in its main greenlet, before the worker accepts.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nti.appserver.errors import ConfigurationError
+from nti.appserver.settings import INI_PREFIX, Settings, load_settings
+from nti.appserver.worker.deferred import DeferredApplication, WSGIApplication, in_arbiter
+
+#: The key under which a Pyramid main finds the `Settings` that its process runs with.
+SETTINGS_KEY = INI_PREFIX + "settings"
+
+
+def make_app(config_uri: str | None = None, **settings: Any) -> WSGIApplication:
+    """The application that settings ask for, with an `AppServer` around it.
+
+    In gunicorn's arbiter it is only promised, and made in the worker before
+    that accepts.
+
+    :param config_uri: a PasteDeploy file, with `#name` where the application
+        in it is not `main`. One that uses egg:nti.appserver is served as it
+        says; any other is the application that the `AppServer` is put around.
+    :param settings: rows of the settings table; they win over the environment,
+        which wins over the file.
+    :raises ConfigurationError: a setting or the file is wrong.
+    """
+    return _now_or_promised(lambda: _from_file_or_settings(config_uri, settings))
+
+
+def paste_app(global_conf: Mapping[str, str], **local_conf: str) -> WSGIApplication:
+    """PasteDeploy's application factory, `use = egg:nti.appserver`.
+
+    Keys that begin with `appserver.` are settings, the others are handed to
+    the application when it is a Pyramid main.
+    """
+    ini = {**global_conf, **local_conf}
+    values = load_settings(ini=ini, environ=os.environ)
+    return _now_or_promised(lambda: _made(values, global_conf, local_conf))
+
+
+def _now_or_promised(make: Callable[[], WSGIApplication]) -> WSGIApplication:
+    return DeferredApplication(make) if in_arbiter() else make()
+
+
+def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> WSGIApplication:
+    if config_uri is None:
+        return _made(load_settings(environ=os.environ, cli=given), {}, {})
+    context = _context(config_uri)
+    conf = context.config()
+    values = load_settings(ini=conf, environ=os.environ, cli=given)
+    local_conf = dict(context.local_conf)
+    if context.object is paste_app:
+        return _made(values, context.global_conf, local_conf)
+    from nti.appserver.application.appserver import AppServer, database_for
+
+    return AppServer(context.create(), values, database=database_for(values))
+
+
+def _context(config_uri: str) -> Any:
+    """PasteDeploy's description of the application in a file."""
+    from paste.deploy import loadwsgi
+
+    path, _, name = config_uri.partition("#")
+    path = os.path.abspath(path.removeprefix("config:"))
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"there is no file {path}", "a PasteDeploy ini file")
+    return loadwsgi.loadcontext(loadwsgi.APP, f"config:{path}", name=name or None)
+
+
+def _made(
+    settings: Settings, global_conf: Mapping[str, str], local_conf: Mapping[str, str]
+) -> WSGIApplication:
+    """Worker: import the application, open its database, make it, wrap it, in this order.
+
+    The import comes first because most mistakes show there, and a worker that
+    has not opened a FileStorage yet has not asked the old one to give it up.
+    """
+    from nti.appserver.application import appserver, resolve
+
+    found = resolve.named(settings.application, "application")
+    database = appserver.database_for(settings)
+    conf = {**local_conf, SETTINGS_KEY: settings}
+    application = resolve.application_from(found, settings.application, global_conf, conf)
+    return appserver.AppServer(application, settings, database=database)
