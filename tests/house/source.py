@@ -9,6 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "nti.appserver"
 
+#: Modules of others that are commonly imported from their package, and that tests ask for.
+SUBMODULES = {"gevent.monkey", "concurrent.futures"}
+
 
 @dataclass(frozen=True)
 class Module:
@@ -33,10 +36,10 @@ class Module:
                     yield alias.name, node.lineno
             elif isinstance(node, ast.ImportFrom):
                 base = self._absolute(node)
-                for alias in node.names:
-                    # `from package import module` and `from module import name` look alike
-                    name = f"{base}.{alias.name}"
-                    yield (name if name in modules() else base), node.lineno
+                names = [f"{base}.{alias.name}" for alias in node.names]
+                # `from package import module` and `from module import name` look alike.
+                of_modules = [name for name in names if name in modules() or name in SUBMODULES]
+                yield from ((name, node.lineno) for name in of_modules or [base])
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
