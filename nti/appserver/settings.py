@@ -217,13 +217,18 @@ class Settings:
     websocket_queue_size: int = setting(
         4 * MIB, size(1, 1 << 30), "Bytes queued for a slow WebSocket before it is closed."
     )
+    websocket_deflate: bool = setting(
+        False,
+        BOOLEAN,
+        "Compress WebSocket messages where the client can (RFC 7692); costs processor time.",
+    )
     origins: tuple[str, ...] = setting(
         (),
         WORDS,
         "Origins besides the site's own that may open WebSockets and Socket.IO; * is any.",
     )
-    ping_interval: float = setting(25.0, seconds(1, 3600), "Engine.IO: the time between pings.")
-    ping_timeout: float = setting(20.0, seconds(1, 3600), "Engine.IO: how long a pong may take.")
+    ping_interval: float = setting(25.0, seconds(0.1, 3600), "Engine.IO: the time between pings.")
+    ping_timeout: float = setting(20.0, seconds(0.1, 3600), "Engine.IO: how long a pong may take.")
 
     # -- operations
     blocked_hub: float = setting(
