@@ -10,9 +10,10 @@ update an instrument that no greenlet updates.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 LabelValues = tuple[str, ...]
+Merge = Literal["sum", "max"]
 
 #: Upper bounds in seconds that suit requests, commits and waits.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,7 +89,11 @@ class Counter(Instrument):
 
 
 class Gauge(Instrument):
-    """A number that goes up and down, or that a function tells when asked."""
+    """A number that goes up and down, or that a function tells when asked.
+
+    :param function: asked for the value instead of keeping one.
+    :param merge: what stands for all workers, their `sum` or their `max`.
+    """
 
     kind = "gauge"
 
@@ -98,10 +103,12 @@ class Gauge(Instrument):
         doc: str,
         labels: Sequence[str] = (),
         function: Callable[[], float] | None = None,
+        merge: Merge = "sum",
     ) -> None:
         super().__init__(name, doc, labels)
         self._value: float = 0
         self.function = function
+        self.merge = merge
 
     @property
     def value(self) -> float:

@@ -9,7 +9,7 @@ SANS_IO = {"websocket.protocol", "websocket.frames", "websocket.deflate"}
 
 #: From the ground up. Rooms of one storey do not import each other.
 STOREYS = (
-    ("errors", "settings", "metrics"),
+    ("errors", "settings", "metrics", "health", "origins"),
     ("sans-I/O",),
     ("hub",),
     ("worker",),
@@ -23,7 +23,7 @@ STOREYS = (
 FLOOR = {room: floor for floor, rooms in enumerate(STOREYS) for room in rooms}
 
 #: The ground floor's modules build on one another in this order.
-GROUND = ("errors", "metrics", "settings")
+GROUND = ("errors", "metrics", "health", "settings", "origins")
 
 
 def room_of(name: str) -> str:
