@@ -229,6 +229,11 @@ class Settings:
     )
     ping_interval: float = setting(25.0, seconds(0.1, 3600), "Engine.IO: the time between pings.")
     ping_timeout: float = setting(20.0, seconds(0.1, 3600), "Engine.IO: how long a pong may take.")
+    connect_timeout: float = setting(
+        45.0,
+        seconds(0.1, 3600),
+        "Socket.IO: how long a client may take to join a namespace before it is closed.",
+    )
 
     # -- operations
     blocked_hub: float = setting(

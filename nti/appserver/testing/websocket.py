@@ -1,13 +1,14 @@
 """A WebSocket client for tests: what it receives, and how it ends, to look at.
 
-Blocking sockets and nothing patched: it runs in the process of the tests, one
-client in one thread at a time. The codec is websockets' own, so a test never
+Blocking sockets and nothing patched: it runs in the process of the tests. One
+thread may receive while another sends. The codec is websockets' own, so a test never
 compares this package's codec with itself.
 """
 
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -80,6 +81,7 @@ class WebSocket:
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.timeout = timeout
+        self._lock = threading.RLock()  # for the codec and for writing, never held while reading
         #: Payloads of the pongs received.
         self.pongs: list[bytes] = []
         self._messages: deque[str | bytes] = deque()
@@ -135,16 +137,18 @@ class WebSocket:
 
     def send(self, message: str | bytes) -> None:
         """Send a text (`str`) or a binary message."""
-        if isinstance(message, str):
-            self.protocol.send_text(message.encode())
-        else:
-            self.protocol.send_binary(message)
-        self._write()
+        with self._lock:
+            if isinstance(message, str):
+                self.protocol.send_text(message.encode())
+            else:
+                self.protocol.send_binary(message)
+            self._write()
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a Ping; the answers gather in `pongs`."""
-        self.protocol.send_ping(payload)
-        self._write()
+        with self._lock:
+            self.protocol.send_ping(payload)
+            self._write()
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are, such as a frame that no codec would make."""
@@ -175,9 +179,10 @@ class WebSocket:
 
     def close(self, code: int = 1000, reason: str = "") -> Closed:
         """Close the WebSocket and wait for the server's answer."""
-        if self.protocol.close_sent is None and self.protocol.close_rcvd is None:
-            self.protocol.send_close(code, reason)
-            self._write()
+        with self._lock:
+            if self.protocol.close_sent is None and self.protocol.close_rcvd is None:
+                self.protocol.send_close(code, reason)
+                self._write()
         closed = self.wait_for_close()
         self.socket.close()
         return closed
@@ -207,14 +212,15 @@ class WebSocket:
             data = b""
         finally:
             self.socket.settimeout(self.timeout)
-        if data:
-            self.protocol.receive_data(data)
-        else:
-            self.protocol.receive_eof()
-        with contextlib.suppress(OSError):
-            self._write()  # pongs, and the answer to a Close
-        for event in self.protocol.events_received():
-            self._take(event)
+        with self._lock:
+            if data:
+                self.protocol.receive_data(data)
+            else:
+                self.protocol.receive_eof()
+            with contextlib.suppress(OSError):
+                self._write()  # pongs, and the answer to a Close
+            for event in self.protocol.events_received():
+                self._take(event)
         if self._response is None and self.protocol.handshake_exc is not None:
             raise self.protocol.handshake_exc
         return bool(data)

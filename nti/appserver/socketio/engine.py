@@ -1,0 +1,160 @@
+"""Engine.IO on a worker: its sessions, their heartbeat, and what python-socketio asks of it.
+
+The class takes the place of engineio's own server
+(`socketio.Server._engineio_server_class`): sessions write straight to their
+WebSockets instead of through a queue and a greenlet each, and hold to the
+protocol where engineio's do not. Runs in greenlets of the worker.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from engineio.base_server import BaseServer
+from gevent.event import Event
+
+from nti.appserver.metrics import Counter, Gauge
+from nti.appserver.settings import Settings
+from nti.appserver.socketio.packets import MESSAGE, Packet
+from nti.appserver.socketio.session import Session
+
+#: How long a client may take to change from polling to its WebSocket, seconds.
+UPGRADE_SECONDS = 10.0
+
+#: After so many sessions the heartbeat lets other greenlets run.
+BATCH = 200
+
+open_sessions = Gauge("appserver_socketio_sessions", "Socket.IO sessions that are open.")
+received_messages = Counter(
+    "appserver_socketio_messages_received_total", "Engine.IO messages received."
+)
+sent_messages = Counter("appserver_socketio_messages_sent_total", "Engine.IO messages sent.")
+
+
+class Engine:
+    """The sessions of this worker.
+
+    :param settings: pings, sizes and timeouts.
+    """
+
+    async_mode = "gevent"
+    reason = BaseServer.reason
+
+    def __init__(self, settings: Settings) -> None:
+        self.ping_interval = settings.ping_interval
+        self.ping_timeout = settings.ping_timeout
+        self.connect_timeout = settings.connect_timeout
+        self.max_payload = settings.websocket_message_size
+        self.queue_size = settings.websocket_queue_size
+        self.handlers: dict[str, Callable[..., Any]] = {}
+        self.sessions: dict[str, Session] = {}
+        #: Set when the worker ends: sessions close, and none is opened.
+        self.draining = False
+        self.now = time.monotonic
+        self._heart: Any = None
+
+    # -- sessions
+
+    def open(self, environ: dict[str, Any]) -> Session:
+        """A new session; the caller sends its OPEN packet."""
+        session = Session(self, self.generate_id(), self.now())
+        self.sessions[session.sid] = session
+        open_sessions.inc()
+        self.handlers["connect"](session.sid, environ)
+        if self._heart is None:
+            self._heart = gevent.spawn(self._beat)
+        return session
+
+    def handshake(self, session: Session, *, upgrades: bool) -> Packet:
+        """The OPEN packet: what the client must know of this server."""
+        data = {
+            "sid": session.sid,
+            "upgrades": ["websocket"] if upgrades else [],
+            "pingInterval": int(self.ping_interval * 1000),
+            "pingTimeout": int(self.ping_timeout * 1000),
+            "maxPayload": self.max_payload,
+        }
+        return Packet(0, data)
+
+    def message(self, session: Session, data: str | bytes) -> None:
+        """A message came; never switches."""
+        received_messages.inc()
+        self.handlers["message"](session.sid, data)
+
+    def closed(self, session: Session, reason: str) -> None:
+        """A session has ended; its disconnect handlers run after what is under way."""
+        if self.sessions.pop(session.sid, None) is not None:
+            open_sessions.dec()
+            session.enqueue(self.handlers["disconnect"], session.sid, reason)
+
+    def drain(self, reason: str) -> None:
+        """Close every session; clients come back to another worker. May switch."""
+        self.draining = True
+        code = 1012 if reason == "restart" else 1001
+        for number, session in enumerate(list(self.sessions.values())):
+            session.close(self.reason.SERVER_DISCONNECT, last=1, code=code)
+            if number % BATCH == BATCH - 1:
+                gevent.sleep(0)
+
+    def _beat(self) -> None:
+        """Check every session a few times in each interval, while there are any."""
+        pause = max(0.02, min(1.0, self.ping_interval / 5, self.ping_timeout / 5))
+        while self.sessions:
+            gevent.sleep(pause)
+            for number, session in enumerate(list(self.sessions.values())):
+                session.check(self.now())
+                if number % BATCH == BATCH - 1:
+                    gevent.sleep(0)
+        self._heart = None
+
+    # -- what python-socketio calls
+
+    def on(self, event: str, handler: Callable[..., Any]) -> None:
+        self.handlers[event] = handler
+
+    def send(self, sid: str, data: str | bytes) -> None:
+        self.send_packet(sid, Packet(MESSAGE, data=data))
+
+    def send_packet(self, sid: str, packet: Packet) -> None:
+        """Send to one session, if it is still there; never switches."""
+        session = self.sessions.get(sid)
+        if session is not None:
+            sent_messages.inc()
+            session.send(packet)
+
+    def disconnect(self, sid: str) -> None:
+        session = self.sessions.get(sid)
+        if session is not None:
+            session.close(self.reason.SERVER_DISCONNECT, last=1)
+
+    def transport(self, sid: str) -> str:
+        return self.sessions[sid].transport
+
+    def get_session(self, sid: str) -> dict[str, Any]:
+        return self.sessions[sid].session
+
+    def save_session(self, sid: str, session: dict[str, Any]) -> None:
+        self.sessions[sid].session = session
+
+    def generate_id(self) -> str:
+        """A name that cannot be guessed: 120 random bits."""
+        return secrets.token_urlsafe(15)
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return gevent.spawn(target, *args, **kwargs)
+
+    def start_timer(self, seconds: float, function: Callable[..., object]) -> Any:
+        """Have `function()` called later in a greenlet, which is returned and may be killed."""
+        return gevent.spawn_later(seconds, function)
+
+    def sleep(self, seconds: float = 0) -> None:
+        gevent.sleep(seconds)
+
+    def create_event(self) -> Event:
+        return Event()
+
+    def shutdown(self) -> None:
+        """Close every session."""
+        self.drain("shutdown")

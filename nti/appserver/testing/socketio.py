@@ -1,0 +1,353 @@
+"""A Socket.IO client for tests: by polling, by WebSocket, or changing over.
+
+A thread of its own keeps the client alive (it polls, and answers pings), so
+tests may take their time. Nothing is patched. Each client is in one namespace.
+"""
+
+import base64
+import http.client
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from socketio import packet as sio
+
+from nti.appserver.testing.websocket import TIMEOUT_SECONDS, Closed, WebSocket
+
+SEPARATOR = "\x1e"
+
+
+class ConnectRefused(AssertionError):
+    """The server did not let the client into its namespace.
+
+    :param data: what it said why, as the connect handler gave it.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        super().__init__(f"the namespace refused: {data}")
+
+
+class RequestFailed(AssertionError):
+    """An Engine.IO request was not answered with 200.
+
+    :param status: of the answer.
+    :param body: its text.
+    """
+
+    def __init__(self, status: int, body: str) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(f"{status}: {body}")
+
+
+class Ended(AssertionError):
+    """The session is over: `reason` is "disconnect" (the server had the client leave its
+    namespace), "close" (Engine.IO's close packet) or what ended the transport."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the session has ended: {reason}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event from the server."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+class Polling:
+    """Engine.IO's long polling: one connection for polls, one for posts.
+
+    :param url: of the site, `http://host:port`.
+    """
+
+    def __init__(self, url: str, headers: Iterable[tuple[str, str]], timeout: float) -> None:
+        split = urlsplit(url)
+        assert split.hostname is not None
+        address = (split.hostname, split.port)
+        self.headers = dict(headers)
+        self._polls = http.client.HTTPConnection(*address, timeout=timeout)
+        self._posts = http.client.HTTPConnection(*address, timeout=timeout)
+        self.sid = ""
+
+    def request(self, method: str, body: str | None = None, **query: str) -> str:
+        """One request; the body of its answer.
+
+        :raises RequestFailed: the answer is not a 200.
+        """
+        fields = {"EIO": "4", "transport": "polling", **({"sid": self.sid} if self.sid else {})}
+        connection = self._polls if method == "GET" else self._posts
+        target = f"/socket.io/?{urlencode({**fields, **query})}"
+        connection.request(method, target, body.encode() if body else None, self.headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        if response.status != 200:
+            raise RequestFailed(response.status, text)
+        return text
+
+    def receive(self) -> list[str | bytes]:
+        """The packets that the next poll brings."""
+        pieces = self.request("GET").split(SEPARATOR)
+        return [base64.b64decode(p[1:]) if p.startswith("b") else p for p in pieces]
+
+    def send(self, packet: str | bytes) -> None:
+        text = packet if isinstance(packet, str) else "b" + base64.b64encode(packet).decode()
+        self.request("POST", text)
+
+    def close(self) -> None:
+        self._polls.close()
+        self._posts.close()
+
+
+class SocketIO:
+    """One client, in its namespace when the constructor returns; use it as a context manager.
+
+    :param url: of the site, `http://host:port`.
+    :param transport: "polling", "websocket", or "upgrade" for both, as browsers do it.
+    :param auth: what the connect handler gets as its third argument.
+    :param headers: further ones for every request.
+    :raises ConnectRefused: the namespace did not let the client in.
+    :raises RequestFailed: Engine.IO did not.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "/",
+        *,
+        transport: str = "websocket",
+        auth: Any = None,
+        headers: Iterable[tuple[str, str]] = (),
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self.url = url
+        self.namespace = namespace
+        self.timeout = timeout
+        self.headers = list(headers)
+        #: The namespace's name for this client, and Engine.IO's for its session.
+        self.sid = self.engine_sid = ""
+        #: Engine.IO's handshake.
+        self.handshake: dict[str, Any] = {}
+        self._polling: Polling | None = None
+        self._websocket: WebSocket | None = None
+        self._events: queue.Queue[Event | Ended] = queue.Queue()
+        self._acks: dict[int, queue.Queue[list[Any]]] = {}
+        self._connected: queue.Queue[Any] = queue.Queue()
+        self._partial: Any = None
+        self._ended: Ended | None = None
+        self._open(transport)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        self._join(auth)
+
+    @property
+    def transport(self) -> str:
+        return "polling" if self._websocket is None else "websocket"
+
+    # -- opening
+
+    def _open(self, transport: str) -> None:
+        assert transport in ("polling", "websocket", "upgrade"), transport
+        if transport == "websocket":
+            self._websocket = self._open_websocket()
+            first = self._websocket.receive()
+        else:
+            # A poll is held until there is something, or a ping after 25 seconds.
+            self._polling = Polling(self.url, self.headers, 90)
+            first = self._polling.receive()[0]
+        assert isinstance(first, str)
+        assert first.startswith("0"), first
+        self.handshake = json.loads(first[1:])
+        self.engine_sid = self.handshake["sid"]
+        if self._polling is not None:
+            self._polling.sid = self.engine_sid
+        if transport == "upgrade":
+            self._upgrade()
+
+    def _open_websocket(self, **query: str) -> WebSocket:
+        fields = urlencode({"EIO": "4", "transport": "websocket", **query})
+        url = "ws" + self.url.removeprefix("http") + "/socket.io/?" + fields
+        return WebSocket(url, headers=self.headers, timeout=self.timeout)
+
+    def _upgrade(self) -> None:
+        """Change to a WebSocket while a poll waits, as browsers do."""
+        assert self._polling is not None
+        last: queue.Queue[list[str | bytes]] = queue.Queue()
+        poll = threading.Thread(target=lambda: last.put(self._polling.receive()), daemon=True)  # type: ignore[union-attr]
+        poll.start()
+        websocket = self._open_websocket(sid=self.engine_sid)
+        websocket.send("2probe")
+        answer = websocket.receive()
+        assert answer == "3probe", answer
+        for packet in last.get(timeout=self.timeout):
+            self._take(packet)
+        websocket.send("5")
+        self._websocket = websocket
+        self._polling.close()
+
+    def _join(self, auth: Any) -> None:
+        self._send(sio.Packet(sio.CONNECT, auth, namespace=self.namespace))
+        answer = self._get(self._connected)
+        if isinstance(answer, AssertionError):
+            raise answer
+        self.sid = answer["sid"]
+
+    # -- sending
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Emit an event."""
+        self._send(sio.Packet(sio.EVENT, [event, *args], namespace=self.namespace))
+
+    def call(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Emit an event and wait for its acknowledgement; the arguments of that.
+
+        :raises TimeoutError: there was none in time.
+        """
+        number = len(self._acks) + 1
+        answers = self._acks[number] = queue.Queue()
+        self._send(sio.Packet(sio.EVENT, [event, *args], namespace=self.namespace, id=number))
+        answer: list[Any] = self._get(answers, timeout)
+        return answer
+
+    def _send(self, packet: Any) -> None:
+        encoded = packet.encode()
+        for piece in encoded if isinstance(encoded, list) else [encoded]:
+            self.send_packet(piece if isinstance(piece, bytes) else f"4{piece}")
+
+    def send_packet(self, packet: str | bytes) -> None:
+        """Send an Engine.IO packet as it is, a wrong one too."""
+        if self._websocket is not None:
+            self._websocket.send(packet)
+        else:
+            assert self._polling is not None
+            self._polling.send(packet)
+
+    # -- receiving
+
+    def receive(self, timeout: float | None = None) -> Event:
+        """The next event.
+
+        :raises Ended: the session is over.
+        :raises TimeoutError: nothing came in time.
+        """
+        event = self._get(self._events, timeout)
+        if isinstance(event, Ended):
+            self._events.put(event)
+            raise event
+        assert isinstance(event, Event)
+        return event
+
+    def wait_for(self, name: str, timeout: float | None = None) -> tuple[Any, ...]:
+        """The arguments of the next event of that name; others are dropped."""
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            event = self.receive(max(0.0, deadline - time.monotonic()))
+            if event.name == name:
+                return event.args
+
+    def wait_for_end(self, timeout: float | None = None) -> str:
+        """Why the session has ended; events before that are dropped."""
+        while True:
+            try:
+                self.receive(timeout)
+            except Ended as ended:
+                return ended.reason
+
+    def pending(self) -> list[Event]:
+        """The events that have come and were not received yet."""
+        waiting = list(self._events.queue)
+        return [event for event in waiting if isinstance(event, Event)]
+
+    def _get(self, source: "queue.Queue[Any]", timeout: float | None = None) -> Any:
+        try:
+            return source.get(timeout=self.timeout if timeout is None else timeout)
+        except queue.Empty:
+            raise TimeoutError("nothing came from the server in time") from None
+
+    def _read(self) -> None:
+        try:
+            while self._ended is None:
+                for packet in self._next_packets():
+                    self._take(packet)
+        except Closed as closed:
+            self._end(f"closed {closed.code}")
+        except RequestFailed as failed:
+            self._end(str(failed))
+        except (OSError, http.client.HTTPException) as problem:
+            self._end(f"lost: {problem}")
+
+    def _next_packets(self) -> list[str | bytes]:
+        if self._websocket is not None:
+            return [self._websocket.receive(timeout=24 * 3600)]
+        assert self._polling is not None
+        return self._polling.receive()
+
+    def _end(self, reason: str) -> None:
+        if self._ended is None:
+            self._ended = Ended(reason)
+            self._connected.put(self._ended)
+            self._events.put(self._ended)
+
+    def _take(self, packet: str | bytes) -> None:
+        """Take an Engine.IO packet."""
+        if isinstance(packet, bytes):
+            if self._partial.add_attachment(packet):
+                self._dispatch(self._partial)
+        elif packet == "2":
+            self.send_packet("3")
+        elif packet == "1":
+            self._end("close")
+        elif packet.startswith("4"):
+            decoded = sio.Packet(encoded_packet=packet[1:])
+            if decoded.attachment_count:
+                self._partial = decoded
+            else:
+                self._dispatch(decoded)
+
+    def _dispatch(self, packet: Any) -> None:
+        """Take a Socket.IO packet."""
+        if packet.packet_type == sio.CONNECT:
+            self._connected.put(packet.data)
+        elif packet.packet_type == sio.CONNECT_ERROR:
+            self._connected.put(ConnectRefused(packet.data))
+        elif packet.packet_type == sio.DISCONNECT:
+            self._end("disconnect")
+        elif packet.packet_type in (sio.ACK, sio.BINARY_ACK):
+            self._acks[packet.id].put(packet.data)
+        else:
+            self._events.put(Event(packet.data[0], tuple(packet.data[1:])))
+
+    # -- the end
+
+    def disconnect(self) -> None:
+        """Leave politely."""
+        self._send(sio.Packet(sio.DISCONNECT, namespace=self.namespace))
+        self.close()
+
+    def close(self) -> None:
+        """End the connections without a word."""
+        self._end("closed here")
+        if self._websocket is not None:
+            self._websocket.abort()
+        if self._polling is not None:
+            self._polling.close()
+
+    def __enter__(self) -> "SocketIO":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
