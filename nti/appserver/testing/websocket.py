@@ -202,14 +202,13 @@ class WebSocket:
 
     def _read(self, deadline: float) -> bool:
         """Take what the server sends next; False when it has ended the connection."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("nothing came from the server in time")
-        self.socket.settimeout(left)
+        self.socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             data = self.socket.recv(65536)
         except ConnectionError:
             data = b""
+        except TimeoutError:
+            raise TimeoutError("nothing came from the server in time") from None
         finally:
             self.socket.settimeout(self.timeout)
         with self._lock:

@@ -22,6 +22,9 @@ TAIL = b"\x00\x00\xff\xff"
 #: Messages shorter than this, bytes, are sent as they are: deflating makes few of them smaller.
 THRESHOLD = 512
 
+#: Final blocks that one message may hold (RFC 7692, section 7.2.3.4); each costs a copy.
+MAX_STREAMS = 8
+
 #: Windows of 4 KiB: most of the gain at a tenth of the memory of 32 KiB.
 WINDOW_BITS = 12
 MEMORY_LEVEL = 5
@@ -41,12 +44,13 @@ class Deflate:
     :param local_bits: ours, 9 to 15.
     """
 
-    __slots__ = ("_inflater", "local_bits", "remote_bits")
+    __slots__ = ("_inflater", "_streams", "local_bits", "remote_bits")
 
     def __init__(self, remote_bits: int, local_bits: int) -> None:
         self.remote_bits = remote_bits
         self.local_bits = local_bits
         self._inflater: zlib._Decompress | None = None
+        self._streams = 0
 
     def inflate(self, data: bytes, room: int) -> bytes:
         """What `data`, the next piece of a message, adds to it.
@@ -54,18 +58,28 @@ class Deflate:
         :param room: bytes that the message may still grow by, >= 0.
         :raises PeerError: it grows by more, or is not deflated data.
         """
-        inflater = self._inflater
-        if inflater is None:
-            inflater = self._inflater = zlib.decompressobj(-self.remote_bits)
-        if inflater.eof and data != TAIL:
-            raise PeerError(PROTOCOL_ERROR, "data after the last deflate block of a message")
-        try:
-            grown = inflater.decompress(data, room + 1)
-        except zlib.error:
-            raise PeerError(PROTOCOL_ERROR, "a message that is not deflated data") from None
-        if len(grown) > room:
-            raise PeerError(TOO_BIG, "the message inflates beyond the limit")
+        grown = b""
+        while data:
+            inflater = self._stream()
+            try:
+                piece = inflater.decompress(data, room + 1)
+            except zlib.error:
+                raise PeerError(PROTOCOL_ERROR, "a message that is not deflated data") from None
+            if len(piece) > room:
+                raise PeerError(TOO_BIG, "the message inflates beyond the limit")
+            room -= len(piece)
+            grown = grown + piece if grown else piece
+            data = inflater.unused_data
         return grown
+
+    def _stream(self) -> "zlib._Decompress":
+        """What inflates the next bytes: a final block ends one stream and begins another."""
+        if self._inflater is None or self._inflater.eof:
+            self._streams += 1
+            if self._streams > MAX_STREAMS:
+                raise PeerError(PROTOCOL_ERROR, "too many final deflate blocks in a message")
+            self._inflater = zlib.decompressobj(-self.remote_bits)
+        return self._inflater
 
     def end_message(self, room: int) -> bytes:
         """What the end of the message adds to it; the window is dropped.
@@ -74,6 +88,7 @@ class Deflate:
         """
         rest = self.inflate(TAIL, room)
         self._inflater = None
+        self._streams = 0
         return rest
 
     def deflate(self, payload: bytes) -> bytes:
