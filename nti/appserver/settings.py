@@ -140,6 +140,12 @@ class Settings:
     library: str = setting(
         "", TEXT, "The folder of content units that /library serves; empty: the sample that ships."
     )
+    url: str = setting(
+        "",
+        TEXT,
+        "The address at which readers reach the site, such as https://example.org, for links "
+        "that are shown; empty: where gunicorn listens.",
+    )
     namespaces: tuple[str, ...] = setting(
         (), WORDS, "Socket.IO namespaces, as module:name, beside those that the application adds."
     )
