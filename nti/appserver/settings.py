@@ -248,6 +248,26 @@ class Settings:
         "Report a greenlet that keeps the hub from running for longer than this; 0: never.",
     )
     log_format: str = setting("text", choice("text", "json"), "How log lines are written.")
+    ops_allow: tuple[str, ...] = setting(
+        (),
+        WORDS,
+        "Addresses and networks that may see /_ops/ besides trusted peers that ask for themselves.",
+    )
+    worker_memory: int = setting(
+        0,
+        size(0, 1 << 44),
+        "A worker whose memory in RAM passes this is replaced when its requests are done; 0: never.",
+    )
+    worker_age: float = setting(
+        0.0,
+        seconds(0, 31_536_000),
+        "A worker is replaced at about this age, a tenth more or less; 0: never.",
+    )
+    crash_loop: int = setting(
+        10,
+        whole(0, 10_000),
+        "So many workers in a row that crash within 10 seconds of their start stop gunicorn; 0: never.",
+    )
 
 
 @dataclass(frozen=True)
