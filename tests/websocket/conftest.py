@@ -14,7 +14,6 @@ STOCK_WORKER = "gunicorn.workers.ggevent.GeventWorker"
 Opener = Callable[..., WebSocket]
 
 SETTINGS = {
-    "PYTHONPATH": str(ROOT),
     "NTI_APPSERVER_WEBSOCKET_DEFLATE": "1",
     "NTI_APPSERVER_WEBSOCKET_QUEUE_SIZE": "1m",
     "NTI_APPSERVER_SEND_TIMEOUT": "1",
@@ -29,6 +28,8 @@ def server(
     """gunicorn serving tests/websocket/apps.py."""
     with GunicornProcess(
         "tests.websocket.apps:app",
+        "--pythonpath",
+        str(ROOT),
         worker=request.param,
         cwd=tmp_path_factory.mktemp("server"),
         environ=SETTINGS,

@@ -54,7 +54,7 @@ class Server(socketio.Server):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__(async_mode="gevent", async_handlers=False, logger=logger)
+        super().__init__(async_mode="gevent", logger=logger)
 
     def _engineio_server_class(self) -> Any:
         settings = self._settings
@@ -123,6 +123,12 @@ class Server(socketio.Server):  # type: ignore[misc]
             session.enqueue(self._handle_connect, eio_sid, namespace, packet.data)
         else:
             session.enqueue(self._handle_disconnect, eio_sid, namespace)
+
+    def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
+        """Run the handler of an event to its end, in the session's turn; then acknowledge it."""
+        sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
+        if self.manager.is_connected(sid, namespace):
+            self._handle_event_internal(self, sid, eio_sid, data, namespace, id)
 
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._binary_packet.pop(eio_sid, None)

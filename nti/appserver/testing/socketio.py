@@ -5,9 +5,11 @@ tests may take their time. Nothing is patched. Each client is in one namespace.
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import queue
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -104,8 +106,12 @@ class Polling:
         self.request("POST", text)
 
     def close(self) -> None:
-        self._polls.close()
-        self._posts.close()
+        """End both connections; a poll that waits in another thread ends too."""
+        for connection in (self._polls, self._posts):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 class SocketIO:
@@ -144,10 +150,14 @@ class SocketIO:
         self._connected: queue.Queue[Any] = queue.Queue()
         self._partial: Any = None
         self._ended: Ended | None = None
-        self._open(transport)
         self._thread = threading.Thread(target=self._read, daemon=True)
+        self._open(transport)
         self._thread.start()
-        self._join(auth)
+        try:
+            self._join(auth)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def transport(self) -> str:
@@ -284,6 +294,10 @@ class SocketIO:
             self._end(str(failed))
         except (OSError, http.client.HTTPException) as problem:
             self._end(f"lost: {problem}")
+        except (AttributeError, ValueError):
+            # What http.client makes of a connection that another thread closes under it.
+            if self._ended is None:
+                raise
 
     def _next_packets(self) -> list[str | bytes]:
         if self._websocket is not None:
@@ -340,6 +354,7 @@ class SocketIO:
             self._websocket.abort()
         if self._polling is not None:
             self._polling.close()
+        self._thread.join(self.timeout)
 
     def __enter__(self) -> "SocketIO":
         return self

@@ -188,7 +188,9 @@ class WebSocket:
         return closed
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """End the connection without a word; a thread that receives wakes."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
     def _closed(self) -> Closed:
