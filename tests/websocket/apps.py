@@ -146,6 +146,19 @@ def outlives(environ, start_response):
     return []
 
 
+def leaves_behind(environ, start_response):
+    """The handler ends while a greenlet of its own still receives."""
+    ws = environ["wsgi.websocket"]
+    ws.accept()
+
+    def receive():
+        results["left"] = repr(ws.receive())
+
+    gevent.spawn(receive)
+    gevent.sleep(0)
+    return []
+
+
 class Chat(WebSocketApplication):
     """gevent-websocket's own example, as it stands in its README."""
 
@@ -196,6 +209,7 @@ PATHS = {
         generator,
         is_full,
         lazy_plain,
+        leaves_behind,
         many_senders,
         outlives,
         plain,

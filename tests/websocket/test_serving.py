@@ -71,6 +71,14 @@ def test_another_greenlet_closes(open_websocket: Opener, server: GunicornProcess
     wait_until(lambda: get(server, "/reports?outlives") == "None", "receive() returned None")
 
 
+def test_a_greenlet_that_still_receives_is_told(
+    open_websocket: Opener, server: GunicornProcess
+) -> None:
+    ws = open_websocket("/leaves_behind")
+    assert ws.wait_for_close().code == 1000
+    wait_until(lambda: get(server, "/reports?left") == "None", "receive() returned None")
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from geventwebsocket.exceptions import WebSocketError
 
 from nti.appserver.errors import Header, HTTPFault
 from nti.appserver.metrics import Counter, Gauge
+from nti.appserver.websocket import protocol
 from nti.appserver.websocket.frames import (
     BINARY,
     CLOSE,
@@ -36,7 +38,7 @@ from nti.appserver.websocket.handshake import (
     choose_subprotocol,
     response,
 )
-from nti.appserver.websocket.protocol import Close, Event, Failure, Ping, Pong, Protocol
+from nti.appserver.websocket.protocol import Close, Failure, Ping, Pong, Protocol
 from nti.appserver.websocket.takeover import Connection
 from nti.appserver.websocket.transport import Transport
 
@@ -115,8 +117,9 @@ class WebSocket:
         self._connection = connection
         self._transport: Transport | None = None
         self._protocol: Protocol | None = None
-        self._events: deque[Event] = deque()
+        self._events: deque[protocol.Event] = deque()
         self._receiving = False
+        self._received: Event | None = None  # set when the greenlet that receives has ended
         self._close_sent = False
         self._close_timer: Any = None
         self._cancel_drain: Callable[[], object] | None = None
@@ -203,6 +206,8 @@ class WebSocket:
             message = self._next_message()
         finally:
             self._receiving = False
+            if self._received is not None:
+                self._received.set()
         if message is not None:
             received_messages.inc()
         return message
@@ -242,34 +247,35 @@ class WebSocket:
         :param binary: whether it is a binary one; by its type when not given.
         :raises WebSocketError: the WebSocket has ended, or the peer was too slow.
         """
-        if binary is None:
-            binary = not isinstance(message, str)
-        self.send_frame(message, BINARY if binary else TEXT)
-
-    def send_frame(self, message: str | bytes | None, opcode: int) -> None:
-        """Send one frame (gevent-websocket's name); control frames have at most 125 bytes.
-
-        :raises WebSocketError: as `send` does.
-        """
-        if message is None:
-            message = b""
         if self.closed or self._close_sent:
             raise WebSocketError(SOCKET_DEAD)
-        self.accept()
-        assert self._transport is not None
+        if not self.accepted:
+            self.accept()
         assert self._protocol is not None
-        if opcode in (TEXT, BINARY):
-            data = self._protocol.encode(
-                message if isinstance(message, str) else bytes(message), opcode
-            )
+        assert self._transport is not None
+        if not isinstance(message, str):
+            message = bytes(message or b"")
+            opcode = TEXT if binary is False else BINARY
         else:
-            data = frame(opcode, message.encode() if isinstance(message, str) else message)
-        if not self._transport.send(data):
+            opcode = BINARY if binary else TEXT
+        if not self._transport.send(self._protocol.encode(message, opcode)):
             raise WebSocketError(SOCKET_DEAD)
         sent_messages.inc()
 
+    def send_frame(self, message: str | bytes | None, opcode: int) -> None:
+        """Send one frame (gevent-websocket's name), such as a ping of at most 125 bytes.
+
+        :raises WebSocketError: as `send` does.
+        """
+        if opcode in (TEXT, BINARY):
+            self.send(message, opcode == BINARY)
+            return
+        payload = message.encode() if isinstance(message, str) else message or b""
+        if not self.post(frame(opcode, payload)):
+            raise WebSocketError(SOCKET_DEAD)
+
     def post(self, frame_bytes: bytes) -> bool:
-        """Queue a frame made by `frames.frame`; never switches. False when it cannot be sent.
+        """Send or queue a frame made by `frames.frame`; never switches. False: it cannot be sent.
 
         A peer with more than `queue_size` waiting for it loses the connection.
         """
@@ -324,12 +330,15 @@ class WebSocket:
             if self._cancel_drain is not None:
                 self._cancel_drain()
             self._send_close(NORMAL, "")
+            if self._receiving:  # a greenlet that the application has left behind
+                self._received = Event()
+                self._received.wait()
             while self._close_sent and not (self._protocol.ended or self._transport.lost):
                 self._protocol.receive(self._transport.receive())
             self._transport.finish()
         finally:
             self.closed = True
-            self._transport.abort()
+            self._transport.close()
             if self._close_timer is not None:
                 self._close_timer.kill(block=False)
             open_websockets.dec()

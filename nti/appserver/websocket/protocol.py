@@ -140,36 +140,38 @@ class Protocol:
         end = len(data)
         while position < end and not self.ended:
             start = position
-            position = self._take_short(data, position, end, events)
+            position = self._take_whole(data, position, end, events)
             if position == start:
                 position = self._take_frame(data, position, end, events)
                 if position < 0:
                     self._head = data[start:]
                     return
 
-    def _take_short(self, data: bytes, position: int, end: int, events: list[Event]) -> int:
-        """Take the frames most messages are: whole, short, plain; the new position.
+    def _take_whole(self, data: bytes, position: int, end: int, events: list[Event]) -> int:
+        """Take the frames most messages are: whole, plain, below 64 kB; the new position.
 
         This is `_take_frame` and `_take_payload` for one case, without their
-        checks and copies: three times as fast.
+        checks and copies: three times as fast. What it does not take, for
+        whatever reason, they look at again.
         """
-        append = events.append
         while end - position >= 6:
             first = data[position]
             length = data[position + 1] - _MASKED
-            if (
-                first not in _WHOLE
-                or not 0 <= length < 126
-                or self._opcode
-                or length > self.max_size
-            ):
-                break
             body = position + 6
-            after = body + length
-            if after > end:
+            if length == 126 and end - position >= 8:
+                length = data[position + 2] << 8 | data[position + 3]
+                body = position + 8
+                if length < 126:
+                    break
+            elif length > 125:
                 break
-            payload = apply_mask(data[body:after], data[position + 2 : body])
-            append(_text(payload) if first == _WHOLE_TEXT else payload)
+            after = body + length
+            if after > end or length < 0 or first not in _WHOLE:
+                break
+            if self._opcode or length > self.max_size:
+                break
+            payload = apply_mask(data[body:after], data[body - 4 : body])
+            events.append(_text(payload) if first == _WHOLE_TEXT else payload)
             position = after
         return position
 

@@ -15,6 +15,9 @@ import gevent
 from gevent.event import Event
 from gevent.ssl import SSLSocket
 
+#: What libev calls an event of a readable descriptor.
+READ = 1
+
 #: Bytes asked of the socket at a time.
 RECEIVE_SIZE = 64 * 1024
 
@@ -38,6 +41,7 @@ class Transport:
         "_flusher",
         "_queue",
         "_raw",
+        "_readable",
         "_received",
         "_socket",
         "lost",
@@ -56,6 +60,7 @@ class Transport:
         self._socket = sock
         # Writing past the TLS layer would send plain text: only a plain socket is used raw.
         self._raw = None if isinstance(sock, SSLSocket) else sock._sock
+        self._readable: Any = None
         self._received = received
         self._queue: deque[tuple[bytes, Event | None]] = deque()
         self._flusher: Any = None
@@ -78,12 +83,26 @@ class Transport:
         if self.lost:
             return b""
         try:
-            data = self._socket.recv(RECEIVE_SIZE)
+            data = self._socket.recv(RECEIVE_SIZE) if self._raw is None else self._receive_raw()
         except OSError:
             data = b""
         if not data:
             self.lost = True
         return data
+
+    def _receive_raw(self) -> bytes:
+        """Wait first, then receive: trying before waiting fails nearly every time."""
+        assert self._raw is not None
+        hub = gevent.get_hub()
+        if self._readable is None:
+            self._readable = hub.loop.io(self._raw.fileno(), READ)
+        while True:
+            hub.wait(self._readable)
+            try:
+                data: bytes = self._raw.recv(RECEIVE_SIZE)
+                return data
+            except BlockingIOError:
+                continue
 
     def post(self, data: bytes, written: Event | None = None) -> bool:
         """Send `data` or queue it; never switches. False when the connection is lost.
@@ -172,6 +191,16 @@ class Transport:
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._flusher is None:
             self._drop_queue()
+
+    def close(self) -> None:
+        """End the connection and give back what it holds; nobody may be reading. Never switches.
+
+        The socket itself is closed by whoever has lent it.
+        """
+        self.abort()
+        if self._readable is not None:
+            self._readable.close()
+            self._readable = None
 
     def finish(self) -> None:
         """Write what is queued, say that nothing follows, and wait for the peer's end, briefly."""
