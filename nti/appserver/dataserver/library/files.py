@@ -1,0 +1,175 @@
+"""The files of a library: which pages there are, and opening one safely.
+
+Only reading from the file system lives here. It blocks for as long as the disk
+takes and never switches greenlets. A path is what stands behind /library/ in
+an address: names with slashes between them, relative to the library's folder.
+
+A library may be anyone's files, so nothing outside of its folder is ever
+opened: not by `..`, not through a symbolic link, not when a folder is swapped
+for a link between looking and opening. Hidden names are as if they were not
+there.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from nti.appserver.errors import ConfigurationError
+
+PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+INDEX_NAMES = ("index.html", "index.htm")
+
+#: Characters of a path that may be asked for.
+PATH_LIMIT = 1024
+
+
+class NotInLibrary(LookupError):
+    """There is no such file or folder, or it is not inside of the library."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """A page as the file system shows it.
+
+    :param modified: nanoseconds since 1970.
+    :param size: bytes.
+    """
+
+    path: str
+    modified: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file of the library that the caller reads and closes.
+
+    :param modified: nanoseconds since 1970.
+    :param size: bytes.
+    """
+
+    path: str
+    file: BinaryIO
+    modified: int
+    size: int
+
+
+def unit_of(path: str) -> str:
+    """The unit that a page belongs to: its folder; '' is the library's own."""
+    return path.rpartition("/")[0]
+
+
+def is_page(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in PAGE_SUFFIXES
+
+
+class Library:
+    """A folder of content units.
+
+    :param root: the folder; it may itself be a symbolic link.
+    :raises ConfigurationError: it is not a folder that can be read.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).resolve()
+        if not self.root.is_dir() or not os.access(self.root, os.R_OK | os.X_OK):
+            raise ConfigurationError(
+                f"setting library is {os.fspath(root)!r}",
+                "a folder that can be read, with HTML pages in it or in folders below it",
+            )
+
+    def pages(self) -> Iterator[PageFile]:
+        """Every page, folder by folder; folders that are symbolic links are left out."""
+        yield from self._pages_below(self.root, "")
+
+    def _pages_below(self, folder: Path, prefix: str) -> Iterator[PageFile]:
+        folders = []
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = prefix + entry.name
+                if not _is_plain(entry.name) or len(path) > PATH_LIMIT:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry)
+                elif is_page(entry.name) and (found := self._page(entry, path)):
+                    yield found
+        for entry in folders:
+            yield from self._pages_below(Path(entry.path), f"{prefix}{entry.name}/")
+
+    def _page(self, entry: "os.DirEntry[str]", path: str) -> PageFile | None:
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root):
+            return None
+        try:
+            status = entry.stat()
+        except OSError:  # a dangling link, or gone since
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return PageFile(path, status.st_mtime_ns, status.st_size)
+
+    def open(self, path: str) -> OpenFile:
+        """Open a file for reading.
+
+        :raises NotInLibrary: there is none, it is no plain file, or it leads out.
+        """
+        descriptor = self._descriptor(path, os.O_RDONLY)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NotInLibrary(path)
+        file = os.fdopen(descriptor, "rb")
+        return OpenFile(path, file, status.st_mtime_ns, status.st_size)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is such a folder in the library; '' is its own."""
+        try:
+            os.close(self._descriptor(path, os.O_RDONLY | os.O_DIRECTORY))
+        except NotInLibrary:
+            return False
+        return True
+
+    def _descriptor(self, path: str, flags: int) -> int:
+        """Open the file that `path` resolves to, refusing any link on the way to it.
+
+        Links are resolved first, so those that stay inside work; then each
+        folder is opened in its parent's descriptor and must not be a link, so
+        that a swap in the meantime is an error and not a way out.
+        """
+        names = path.split("/") if path else []
+        if len(path) > PATH_LIMIT or not all(map(_is_plain, names)):
+            raise NotInLibrary(path)
+        try:
+            resolved = self.root.joinpath(*names).resolve(strict=True)
+            parts = resolved.relative_to(self.root).parts
+        except (OSError, ValueError, RuntimeError):  # absent, outside, a loop of links
+            raise NotInLibrary(path) from None
+        return self._open_parts(parts, flags, path)
+
+    def _open_parts(self, parts: tuple[str, ...], flags: int, path: str) -> int:
+        # O_NONBLOCK: opening a FIFO must not wait for its other end.
+        final = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        step = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for number, name in enumerate(parts, 1):
+                inner = os.open(name, final if number == len(parts) else step, dir_fd=here)
+                os.close(here)
+                here = inner
+        except OSError:
+            os.close(here)
+            raise NotInLibrary(path) from None
+        return here
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name of a path may be served: no `.`, `..`, hidden or unspeakable ones."""
+    if not name or name.startswith(".") or "\0" in name or "/" in name:
+        return False
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:  # a name on disk that is not UTF-8 has no address
+        return False
+    return True

@@ -1,0 +1,146 @@
+// The units: the contents at the side, the cards of the first page, the search's scope.
+
+import { get } from "./api.js";
+import { byId, make } from "./dom.js";
+import { toPage } from "./routes.js";
+
+const HUES = 6;
+
+let units = [];
+let openUnit = null;
+let currentPath = "";
+
+const pagesOf = new Map();
+
+export const unitTitle = (unit) => units.find((each) => each.unit === unit)?.title ?? unit;
+
+export const titleOf = (path) =>
+  [...pagesOf.values()].flat().find((page) => page.page === path)?.title;
+
+async function pages(unit) {
+  if (!pagesOf.has(unit.unit)) {
+    pagesOf.set(unit.unit, (await get(`${unit.href}?count=2000`)).Items);
+  }
+  return pagesOf.get(unit.unit);
+}
+
+const firstOf = (items) =>
+  items.find((page) => /(^|\/)index\.html?$/i.test(page.page)) ?? items[0];
+
+// The page that an address of a folder stands for.
+export async function pageFor(path) {
+  if (path && !path.endsWith("/")) return path;
+  const unit = units.find((each) => each.unit === path.slice(0, -1));
+  return unit ? firstOf(await pages(unit)).page : path;
+}
+
+function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+// -- the side
+
+async function toggle(unit) {
+  openUnit = openUnit === unit.unit ? null : unit.unit;
+  await showUnits();
+}
+
+async function unitEntry(unit) {
+  const open = unit.unit === openUnit;
+  const entry = make(
+    "li",
+    {},
+    make(
+      "button",
+      { type: "button", class: "unit", "aria-expanded": String(open), onclick: () => toggle(unit) },
+      make("span", { class: "name" }, unit.title),
+      make("span", { class: "count" }, String(unit.pages)),
+    ),
+  );
+  if (open) entry.append(make("ol", { class: "pages" }, ...(await pages(unit)).map(pageEntry)));
+  return entry;
+}
+
+function pageEntry(page) {
+  const here = page.page === currentPath;
+  return make(
+    "li",
+    {},
+    make(
+      "a",
+      { href: toPage(page.page), "aria-current": here && "page", title: page.page },
+      page.title,
+      page.notes ? make("span", { class: "dot", title: count(page.notes, "note") }) : null,
+    ),
+  );
+}
+
+async function showUnits() {
+  const entries = await Promise.all(units.map(unitEntry));
+  const list = make("ol", {}, ...entries);
+  const position = byId("units").scrollTop;
+  byId("units").replaceChildren(list);
+  byId("units").scrollTop = position;
+}
+
+// Open the contents at the page that is being read.
+export async function showPlace(path) {
+  currentPath = path;
+  if (path) openUnit = path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
+  await showUnits();
+  byId("units").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+}
+
+// -- the first page
+
+async function card(unit, number) {
+  return make(
+    "a",
+    { class: "card", "data-hue": String(number % HUES), href: "#/", onclick: open },
+    make("strong", {}, unit.title),
+    make("span", {}, [unit.unit || "the library's own pages", count(unit.pages, "page")].join(" · ")),
+  );
+
+  async function open(event) {
+    event.preventDefault();
+    location.hash = toPage(firstOf(await pages(unit)).page);
+  }
+}
+
+export async function showHome(index) {
+  const total = units.reduce((sum, unit) => sum + unit.pages, 0);
+  const cards = await Promise.all(units.map(card));
+  byId("home").replaceChildren(
+    make("h1", {}, "What would you like to read?"),
+    make("p", { class: "lead" }, `${count(units.length, "unit")} with ${count(total, "page")}.`),
+    make("p", { id: "progress", class: "progress", role: "status" }),
+    make("div", { class: "cards" }, ...cards),
+  );
+  showProgress(index);
+}
+
+export function showProgress({ indexed, pages: all }) {
+  const place = byId("progress");
+  if (!place) return;
+  place.hidden = indexed >= all;
+  place.replaceChildren(
+    make("span", {}, `Preparing the search: ${indexed} of ${all} pages`),
+    make("progress", { value: String(indexed), max: String(all) }),
+  );
+}
+
+// Ask for the units; how far the search's index has come is returned.
+export async function loadUnits() {
+  const library = await get("/library");
+  units = library.Items;
+  pagesOf.clear();
+  const scope = byId("scope");
+  const chosen = scope.value;
+  scope.replaceChildren(
+    make("option", { value: "" }, "Everywhere"),
+    ...units.filter((unit) => unit.unit).map((unit) => make("option", { value: unit.unit }, unit.title)),
+  );
+  scope.value = chosen;
+  await showUnits();
+  return library.index;
+}
