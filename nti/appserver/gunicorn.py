@@ -6,15 +6,18 @@ what it serves in `nti.appserver.application`, how in `nti.appserver.http`.
 gunicorn's arbiter imports this module before anything is patched, so at its
 head it must import nothing that captures a lock, a socket or a thread-local:
 no ZODB, ZEO, transaction, concurrent.futures, requests, asyncio or Pyramid.
-A method says where it runs: "arbiter" or "worker".
+A docstring says where its method runs: "Arbiter" or "Worker".
 """
 
 import os
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.errors import AppImportError
 from gunicorn.workers.ggevent import GeventWorker
 
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.worker import boot
 from nti.appserver.worker.deferred import (
     COMMAND,
     DeferredApplication,
@@ -24,27 +27,94 @@ from nti.appserver.worker.deferred import (
     in_worker,
     keep_promises,
 )
+from nti.appserver.worker.imports import unsafe_modules
+from nti.appserver.worker.leaving import RESTART, Leaving
+from nti.appserver.worker.roster import State, enter, roster
 
 if TYPE_CHECKING:
+    #: The configured application; gunicorn looks it up by this name.
     app: WSGIApplication
 
 _apps: list[DeferredApplication] = []
 
 
+class WrongWorker(ConfigurationError, AppImportError):  # type: ignore[misc]
+    """`app` was looked up where our worker class does not run; gunicorn prints it and ends."""
+
+
 class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker, which serves `app` and any other WSGI application."""
+
+    wsgi: WSGIApplication
+
+    #: Why the worker stops once `alive` is false: "restart", others go on serving, or "shutdown".
+    drain_reason = RESTART
 
     @classmethod
     def setup(cls) -> None:
         """Arbiter: gunicorn takes up this worker class, before it preloads an application."""
         declare_arbiter()
 
+    def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
+        """Arbiter: this object is forked next."""
+        super().__init__(age, *args, **kwargs)
+        self.entry = roster().add(age, self.cfg.workers)
+        self._leaving = Leaving(self.entry, roster(), self.log, self.leave)
+
+    def patch(self) -> None:
+        """Worker: the first thing that is done in it."""
+        enter(self.entry)
+        unsafe = unsafe_modules()
+        if unsafe:
+            named = ", ".join(f"{name} ({why})" for name, why in sorted(unsafe.items()))
+            self._fail(
+                ConfigurationError(
+                    f"imported before the worker was patched: {named}",
+                    mend="start gunicorn without --preload, and import none of these in its "
+                    "configuration file",
+                )
+            )
+        super().patch()
+
     def load_wsgi(self) -> None:
         """Worker: make the application, before a connection is accepted."""
-        super().load_wsgi()
-        keep_promises()
+        boot.log_like_gunicorn(self.log)
+        try:
+            super().load_wsgi()
+            keep_promises()
+        except Exception as problem:
+            self._fail(problem)
         if isinstance(self.wsgi, DeferredApplication):
             self.wsgi = self.wsgi.load()
+
+    def _fail(self, problem: Exception) -> None:
+        boot.report(problem, self.log)
+        boot.fail(self.entry, roster(), self.log, self.notify, lambda: self.alive)
+
+    def run(self) -> None:
+        """Worker: serve until told to stop, and finish what is in hand."""
+        if not roster().has_served:
+            self.log.info("Serving %s", boot.addresses(self.sockets, tls=self.cfg.is_ssl))
+        self.entry.state = State.SERVING
+        roster().note_serving()
+        super().run()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Worker: SIGTERM; a worker that is being replaced first sees its replacements serve."""
+        if self.booted:
+            self._leaving.told()
+        else:
+            self._leaving.told_before_serving()
+            self.alive = False
+            raise SystemExit(0)
+
+    def leave(self, reason: str) -> None:
+        """Worker: take no new connections, finish the rest, end. May be called in any greenlet.
+
+        :param reason: "restart" or "shutdown".
+        """
+        self.drain_reason = reason
+        self.alive = False
 
 
 def _configured() -> WSGIApplication:
@@ -58,11 +128,12 @@ def __getattr__(name: str) -> Any:
     """`app`, looked up by gunicorn at boot: the moment to refuse another worker class."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not (in_arbiter() or in_worker()):
-        raise ConfigurationError(
-            "nti.appserver.gunicorn:app was looked up outside of its worker class",
-            "nti.appserver.gunicorn.GeventApplicationWorker",
-            f"start it with: {COMMAND}",
+    if in_worker():
+        return _configured()
+    if not in_arbiter():
+        raise WrongWorker(
+            "nti.appserver.gunicorn:app is served by its own worker class only",
+            mend=f"start it with: {COMMAND}",
         )
     if not _apps:
         _apps.append(DeferredApplication(_configured))

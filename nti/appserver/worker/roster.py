@@ -1,0 +1,179 @@
+"""The workers of one arbiter, in memory that they all share: who serves, who is starting.
+
+gunicorn's arbiter answers HUP by forking new workers and ending the old ones at
+once, whether the new ones can serve or not. The roster lets an old worker see
+for itself. The arbiter adds an entry before each fork; from then on only that
+worker writes it, everyone reads it, and a field is written whole, so there is
+no lock. An entry is free again when its process has gone.
+
+No method waits or switches.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+#: Entries in the shared memory; gunicorn runs a handful of workers, twice as many in a restart.
+CAPACITY = 1024
+
+_ENTRY = struct.Struct("=III")  # age, process id, state
+_HEADER = struct.Struct("=III")  # failures in a row, whether one has ever served, workers wanted
+
+
+class State(IntEnum):
+    """What a worker is doing."""
+
+    FREE = 0
+    BOOTING = 1
+    #: It waits for something that an older worker holds, such as FileStorage's lock.
+    WAITING = 2
+    SERVING = 3
+    #: It could not make the application.
+    FAILED = 4
+    #: It was told to end, and not because others replace it.
+    LEAVING = 5
+    #: It failed and pauses before it ends, or was replaced before it could serve.
+    OUT = 6
+
+
+class Entry:
+    """One worker's place in the roster."""
+
+    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+        self._memory = memory
+        self._offset = offset
+
+    @property
+    def age(self) -> int:
+        """gunicorn's running number of the worker: a younger worker has a greater one."""
+        return self._fields()[0]
+
+    @property
+    def pid(self) -> int:
+        """The process, or 0 before its fork."""
+        return self._fields()[1]
+
+    @property
+    def state(self) -> State:
+        return State(self._fields()[2])
+
+    @state.setter
+    def state(self, state: State) -> None:
+        age, pid, _ = self._fields()
+        self.write(age, pid, state)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended without saying why."""
+        if self.pid == 0:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # gunicorn starts it as root, and it has not become `user` yet
+            return False
+        return False
+
+    def write(self, age: int, pid: int, state: State) -> None:
+        _ENTRY.pack_into(self._memory, self._offset, age, pid, state)
+
+    def _fields(self) -> tuple[int, int, int]:
+        return _ENTRY.unpack_from(self._memory, self._offset)
+
+
+class Roster:
+    """All entries, and what they have been through together."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self._memory = mmap.mmap(-1, _HEADER.size + capacity * _ENTRY.size)
+
+    def add(self, age: int, wanted: int) -> Entry:
+        """Arbiter: an entry for the worker that is about to be forked.
+
+        :param age: gunicorn's running number of the worker.
+        :param wanted: how many workers the configuration asks for now.
+        :raises RuntimeError: every entry belongs to a living process.
+        """
+        self._write_header(self.failures, self.has_served, wanted)
+        for entry in self._all():
+            if entry.state is State.FREE or entry.gone:
+                entry.write(age, 0, State.BOOTING)
+                return entry
+        raise RuntimeError(f"more than {self.capacity} workers")
+
+    def younger(self, age: int) -> list[Entry]:
+        """The entries of living workers forked after the one of this age."""
+        return [entry for entry in self._all() if entry.age > age and not entry.gone]
+
+    def serving(self) -> int:
+        """How many living workers serve."""
+        return sum(entry.state is State.SERVING and not entry.gone for entry in self._all())
+
+    def _all(self) -> Iterator[Entry]:
+        for number in range(self.capacity):
+            yield Entry(self._memory, _HEADER.size + number * _ENTRY.size)
+
+    @property
+    def failures(self) -> int:
+        """How many workers failed in a row, the last one included."""
+        return int(_HEADER.unpack_from(self._memory)[0])
+
+    @property
+    def has_served(self) -> bool:
+        """Whether any worker of this arbiter has ever served."""
+        return bool(_HEADER.unpack_from(self._memory)[1])
+
+    @property
+    def wanted(self) -> int:
+        """How many workers the configuration asked for when the youngest was forked."""
+        return int(_HEADER.unpack_from(self._memory)[2])
+
+    def note_failure(self) -> int:
+        """Worker: it could not start; the failures in a row."""
+        self._write_header(self.failures + 1, self.has_served, self.wanted)
+        return self.failures
+
+    def note_serving(self) -> None:
+        """Worker: it serves, so that whatever failed before is over."""
+        self._write_header(0, True, self.wanted)
+
+    def _write_header(self, failures: int, has_served: bool, wanted: int) -> None:
+        _HEADER.pack_into(self._memory, 0, failures, has_served, wanted)
+
+
+_roster: Roster | None = None
+_mine: Entry | None = None
+
+
+def roster() -> Roster:
+    """The roster of this arbiter, made when it is first asked for and inherited by its workers."""
+    global _roster
+    if _roster is None:
+        _roster = Roster()
+    return _roster
+
+
+def enter(entry: Entry) -> None:
+    """Worker: this process is the one that the entry was added for."""
+    global _mine
+    _mine = entry
+    entry.write(entry.age, os.getpid(), State.BOOTING)
+
+
+@contextmanager
+def waiting_for_predecessor() -> Iterator[None]:
+    """Within it this worker needs something that an older one holds, who leaves at once.
+
+    Outside of a worker it does nothing.
+    """
+    if _mine is None:
+        yield
+        return
+    _mine.state = State.WAITING
+    yield
+    _mine.state = State.BOOTING
