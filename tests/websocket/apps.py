@@ -234,3 +234,4 @@ class Application:
 
 
 app = WebSocketMiddleware(Application(), subprotocols=["second", "first"])
+echo_only = WebSocketMiddleware(echo)
