@@ -11,12 +11,16 @@ A docstring says where its method runs: "Arbiter" or "Worker".
 
 import os
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import gevent
 from gunicorn.errors import AppImportError
 from gunicorn.workers.ggevent import GeventWorker
 
+from nti.appserver.application.configured import settings_in_use
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.ops.hooks import WorkerHooks, prepare_arbiter
+from nti.appserver.settings import Settings
 from nti.appserver.worker import boot
 from nti.appserver.worker.deferred import (
     COMMAND,
@@ -46,6 +50,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker, which serves `app` and any other WSGI application."""
 
     wsgi: WSGIApplication
+    settings: Settings
 
     #: Why the worker stops once `alive` is false: "restart", others go on serving, or "shutdown".
     drain_reason = RESTART
@@ -54,10 +59,12 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     def setup(cls) -> None:
         """Arbiter: gunicorn takes up this worker class, before it preloads an application."""
         declare_arbiter()
+        prepare_arbiter()
 
     def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
         """Arbiter: this object is forked next."""
         super().__init__(age, *args, **kwargs)
+        self._hooks = WorkerHooks()
         self.entry = roster().add(age, self.cfg.workers)
         self._leaving = Leaving(self.entry, roster(), self.log, self.leave)
 
@@ -75,29 +82,35 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
                 )
             )
         super().patch()
+        self._hooks.patched()
 
     def load_wsgi(self) -> None:
         """Worker: make the application, before a connection is accepted."""
-        boot.log_like_gunicorn(self.log)
         try:
             super().load_wsgi()
             keep_promises()
+            self.settings = settings_in_use()
         except Exception as problem:
             self._fail(problem)
         if isinstance(self.wsgi, DeferredApplication):
             self.wsgi = self.wsgi.load()
 
-    def _fail(self, problem: Exception) -> None:
+    def _fail(self, problem: Exception) -> NoReturn:
+        """Worker: it cannot start; does not return."""
         boot.report(problem, self.log)
+        if roster().has_served:
+            self._hooks.ended()  # no crash: others serve, or another attempt follows
         boot.fail(self.entry, roster(), self.log, self.notify, lambda: self.alive)
 
     def run(self) -> None:
         """Worker: serve until told to stop, and finish what is in hand."""
+        self._hooks.application_made(self.settings, self._recycle)
         if not roster().has_served:
             self.log.info("Serving %s", boot.addresses(self.sockets, tls=self.cfg.is_ssl))
         self.entry.state = State.SERVING
         roster().note_serving()
         super().run()
+        self._hooks.ended()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Worker: SIGTERM; a worker that is being replaced first sees its replacements serve."""
@@ -115,6 +128,12 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         """
         self.drain_reason = reason
         self.alive = False
+        # It writes a file, which a signal handler on the hub may not.
+        gevent.spawn(self._hooks.draining, reason)
+
+    def _recycle(self, why: str) -> None:
+        """Worker: it has grown too large or too old, and gunicorn starts another."""
+        self.leave(RESTART)
 
 
 def _configured() -> WSGIApplication:

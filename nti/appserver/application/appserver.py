@@ -10,25 +10,29 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from nti.appserver.application.configured import use_settings
+from nti.appserver.ops import OpsMiddleware
 from nti.appserver.settings import Settings, load_settings
+from nti.appserver.websocket import WebSocketMiddleware
 from nti.appserver.worker.deferred import WSGIApplication
 
-
-def database_for(settings: Settings) -> Any:
-    """The database that the setting `storage` names, open; None for `none`."""
-    return None
+#: Where `config.add_socketio_namespace` keeps them in a Pyramid application's registry.
+NAMESPACES_KEY = "nti.appserver.namespaces"
 
 
 class AppServer:
     """A WSGI application with the middleware of this package around it.
 
-    Outermost first: operations, WebSocket, Socket.IO, transactions, the application.
+    Outermost first: operations, WebSocket, Socket.IO, transactions, the
+    application. A Pyramid application that includes `nti.appserver` runs its
+    units of work itself.
 
     :param application: any WSGI application.
     :param settings: those of the environment when not given.
     :param database: the ZODB database that units of work use; None: none.
     :param namespaces: instances of `socketio.Namespace`, served at /socket.io/
-        beside those that a Pyramid application has added.
+        beside those that the setting `namespaces` names and those that a
+        Pyramid application has added.
     """
 
     def __init__(
@@ -42,9 +46,34 @@ class AppServer:
         self.application = application
         self.settings = settings if settings is not None else load_settings(environ=os.environ)
         self.database = database
-        self._chain = application
+        use_settings(self.settings)
+        every = [*namespaces, *_named(self.settings), *_of_pyramid(application)]
+        chain: WSGIApplication = application
+        chain = _with_socketio(chain, every, self.settings)
+        chain = WebSocketMiddleware(chain, self.settings)
+        self._chain: WSGIApplication = OpsMiddleware(chain, self.settings)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         return self._chain(environ, start_response)
+
+
+def _with_socketio(app: WSGIApplication, every: list[Any], settings: Settings) -> WSGIApplication:
+    try:  # until the room of transactions is there
+        from nti.appserver.socketio import SocketIOMiddleware
+    except ImportError:
+        return app
+    return SocketIOMiddleware(app, every, settings)
+
+
+def _named(settings: Settings) -> list[Any]:
+    from nti.appserver.socketio.paste import find_namespace
+
+    return [find_namespace(name) for name in settings.namespaces]
+
+
+def _of_pyramid(application: WSGIApplication) -> Sequence[Any]:
+    """The namespaces that `config.add_socketio_namespace` has added."""
+    registry = getattr(application, "registry", None)
+    return registry.get(NAMESPACES_KEY, ()) if isinstance(registry, dict) else ()

@@ -16,6 +16,22 @@ from nti.appserver.worker.deferred import DeferredApplication, WSGIApplication, 
 #: The key under which a Pyramid main finds the `Settings` that its process runs with.
 SETTINGS_KEY = INI_PREFIX + "settings"
 
+_in_use: Settings | None = None
+
+
+def use_settings(settings: Settings) -> None:
+    """An `AppServer` was made with these: its worker serves with them, too."""
+    global _in_use
+    _in_use = settings
+
+
+def settings_in_use() -> Settings:
+    """The settings of the last `AppServer` of this process; where none is, the environment's.
+
+    :raises ConfigurationError: those of the environment are wrong.
+    """
+    return _in_use if _in_use is not None else load_settings(environ=os.environ)
+
 
 def make_app(config_uri: str | None = None, **settings: Any) -> WSGIApplication:
     """The application that settings ask for, with an `AppServer` around it.
@@ -57,9 +73,11 @@ def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> 
     local_conf = dict(context.local_conf)
     if context.object is paste_app:
         return _made(values, context.global_conf, local_conf)
-    from nti.appserver.application.appserver import AppServer, database_for
+    from nti.appserver.application.appserver import AppServer
+    from nti.appserver.application.database import open_for
 
-    return AppServer(context.create(), values, database=database_for(values))
+    database = open_for(values)
+    return AppServer(context.create(), values, database=database)
 
 
 def _context(config_uri: str) -> Any:
@@ -81,10 +99,12 @@ def _made(
     The import comes first because most mistakes show there, and a worker that
     has not opened a FileStorage yet has not asked the old one to give it up.
     """
-    from nti.appserver.application import appserver, resolve
+    from nti.appserver.application.appserver import AppServer
+    from nti.appserver.application.database import open_for
+    from nti.appserver.application.resolve import application_from, named
 
-    found = resolve.named(settings.application, "application")
-    database = appserver.database_for(settings)
+    found = named(settings.application, "application")
+    database = open_for(settings)
     conf = {**local_conf, SETTINGS_KEY: settings}
-    application = resolve.application_from(found, settings.application, global_conf, conf)
-    return appserver.AppServer(application, settings, database=database)
+    application = application_from(found, settings.application, global_conf, conf)
+    return AppServer(application, settings, database=database)

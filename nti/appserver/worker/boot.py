@@ -4,7 +4,6 @@ Runs in the main greenlet of a worker that does not serve yet. `fail` ends the
 process, and may wait before it does.
 """
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,20 +19,6 @@ TRY_AGAIN = 1
 
 #: The longest time between two attempts to start a worker, in seconds.
 LONGEST_PAUSE = 30.0
-
-
-def log_like_gunicorn(logger: Any) -> None:
-    """Send what the application logs to where gunicorn's error log goes, in its format.
-
-    Nothing is changed where logging has been configured already.
-
-    :param logger: gunicorn's.
-    """
-    root = logging.getLogger()
-    if not root.handlers:
-        root.setLevel(logger.error_log.level)
-        for handler in logger.error_log.handlers:
-            root.addHandler(handler)
 
 
 def addresses(sockets: Iterable[Any], *, tls: bool) -> str:
