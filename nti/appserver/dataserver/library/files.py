@@ -100,11 +100,11 @@ class Library:
             yield from self._pages_below(Path(entry.path), f"{prefix}{entry.name}/")
 
     def _page(self, entry: "os.DirEntry[str]", path: str) -> PageFile | None:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root):
-            return None
         try:
+            if entry.is_symlink():
+                self._inside(Path(entry.path))
             status = entry.stat()
-        except OSError:  # a dangling link, or gone since
+        except (OSError, ValueError):  # gone since, or a link that leads out or nowhere
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -142,11 +142,21 @@ class Library:
         if len(path) > PATH_LIMIT or not all(map(_is_plain, names)):
             raise NotInLibrary(path)
         try:
-            resolved = self.root.joinpath(*names).resolve(strict=True)
-            parts = resolved.relative_to(self.root).parts
-        except (OSError, ValueError, RuntimeError):  # absent, outside, a loop of links
+            parts = self._inside(self.root.joinpath(*names)).parts
+        except (OSError, ValueError):
             raise NotInLibrary(path) from None
         return self._open_parts(parts, flags, path)
+
+    def _inside(self, path: Path) -> Path:
+        """Where `path` really is, relative to the root.
+
+        :raises OSError: nowhere.
+        :raises ValueError: outside.
+        """
+        try:
+            return path.resolve(strict=True).relative_to(self.root)
+        except RuntimeError as problem:  # pathlib's word for a loop of links
+            raise OSError(str(problem)) from None
 
     def _open_parts(self, parts: tuple[str, ...], flags: int, path: str) -> int:
         # O_NONBLOCK: opening a FIFO must not wait for its other end.

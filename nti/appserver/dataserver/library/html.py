@@ -30,10 +30,15 @@ _BLOCKS = (
     "address|article|aside|blockquote|body|br|caption|dd|details|div|dl|fieldset|figcaption|"
     "figure|header|hr|legend|li|main|ol|p|pre|section|summary|table|tbody|td|tfoot|th|thead|tr|ul"
 )
-_TAG = re.compile(
-    rf"<(?:(?P<comment>!--)"
+_MATTERS = rf"(?:!--|/?(?:{_SKIPPED}|{_HEADINGS}|{_BLOCKS})(?=[\s/>]))"
+
+#: Words and inline tags up to a tag that matters, and that tag; or up to the end; or up to what
+#: only begins like a tag, which are words again.
+_STEP = re.compile(
+    rf"(?P<words>(?:[^<]++|<(?!{_MATTERS})(?:[!/?a-z]{_ATTRIBUTES}>)?)*+)"
+    rf"(?:\Z|<(?:(?P<comment>!--)"
     rf"|(?P<close>/?)(?P<name>{_SKIPPED}|{_HEADINGS}|{_BLOCKS})(?=[\s/>])"
-    rf"(?P<attributes>{_ATTRIBUTES})>)",
+    rf"(?P<attributes>{_ATTRIBUTES})>)|(?P<stray><))",
     re.IGNORECASE,
 )
 _INLINE = re.compile(rf"<[!/?a-zA-Z]{_ATTRIBUTES}>")
@@ -44,6 +49,7 @@ _MAIN = re.compile(
     rf"{_ATTRIBUTES}>",
     re.IGNORECASE,
 )
+_TITLE_END = re.compile(r"</title\s*>", re.IGNORECASE)
 _BODY = re.compile(rf"<body(?=[\s>]){_ATTRIBUTES}>", re.IGNORECASE)
 _SKIPPED_NAME = re.compile(_SKIPPED, re.IGNORECASE)
 _HEADING_NAME = re.compile(_HEADINGS, re.IGNORECASE)
@@ -98,16 +104,16 @@ def extract(page: str) -> Extract:
 
 def _document_title(page: str) -> str:
     match = _TITLE.search(page)
-    return _plain(match[1])[:HEADING_LIMIT] if match else ""
+    return " ".join(_plain(match[1]).split())[:HEADING_LIMIT] if match else ""
 
 
 def _readable(page: str) -> tuple[int, int]:
-    """Where the page's own words are: its main element, else its body, else all of it."""
+    """Where the page's own words are: its main element, its body, or what follows its title."""
     main = _MAIN.search(page)
     if main:
         return main.end(), _end_of(page, main["main"] or main["name"], main.end())
-    body = _BODY.search(page)
-    return (body.end() if body else 0), len(page)
+    start = _BODY.search(page) or _TITLE_END.search(page)
+    return (start.end() if start else 0), len(page)
 
 
 def _end_of(page: str, name: str, position: int) -> int:
@@ -144,18 +150,19 @@ class _Reader:
         return " ".join(self._words)
 
     def read(self, page: str, position: int, end: int) -> None:
-        while tag := _TAG.search(page, position, end):
-            self._add(page[position : tag.start()])
-            position = tag.end()
-            if tag["comment"]:
+        while position < end:
+            step = _STEP.match(page, position, end)
+            assert step is not None  # it also matches nothing
+            position = step.end()
+            self._add(step["words"] + (step["stray"] or ""))
+            if step["comment"]:
                 close = page.find("-->", position, end)
                 position = close + 3 if close >= 0 else end
-            elif _SKIPPED_NAME.fullmatch(tag["name"]):
-                if not tag["close"] and not tag["attributes"].endswith("/"):
-                    position = min(_end_of(page, tag["name"], position), end)
-            else:
-                self._note_tag(tag["name"].lower(), bool(tag["close"]), tag["attributes"])
-        self._add(page[position:end])
+            elif step["name"] and _SKIPPED_NAME.fullmatch(step["name"]):
+                if not step["close"] and not step["attributes"].endswith("/"):
+                    position = min(_end_of(page, step["name"], position), end)
+            elif step["name"]:
+                self._note_tag(step["name"].lower(), bool(step["close"]), step["attributes"])
 
     def _add(self, markup: str) -> None:
         words = _SPACE.sub(" ", _plain(markup).replace("¶", " ")).strip()
