@@ -96,7 +96,7 @@ class Requests:
             headers = self._cors(environ)
             return self._serve(environ, start_response, headers)
         except Refused as refused:
-            logger.info("%s: %s", environ.get("QUERY_STRING", ""), refused.message)
+            logger.info("%s: %s", refused.status, refused.message)
             body = json.dumps({"code": refused.code, "message": refused.message}).encode()
             return _answer(start_response, refused.status, body, headers, "application/json")
 
@@ -241,7 +241,7 @@ class Requests:
                     break
                 session.receive(decode(message))
         except PacketError as problem:
-            logger.info("session %s: %s", session.sid, problem)
+            logger.info("session %s: %s", session, problem)
             session.close(self.engine.reason.TRANSPORT_ERROR)
         finally:
             session.close(self.engine.reason.TRANSPORT_CLOSE)

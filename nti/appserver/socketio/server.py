@@ -44,6 +44,13 @@ _OF_THE_REQUEST = frozenset(
 )
 
 
+class _Detail(logging.LoggerAdapter[logging.Logger]):
+    """python-socketio's logger: a line for each emit is detail, not information."""
+
+    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        self.debug(msg, *args, **kwargs)
+
+
 class Server(socketio.Server):  # type: ignore[misc]
     """Socket.IO for one worker.
 
@@ -54,7 +61,7 @@ class Server(socketio.Server):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__(async_mode="gevent", logger=logger)
+        super().__init__(async_mode="gevent", logger=_Detail(logger))
 
     def _engineio_server_class(self) -> Any:
         settings = self._settings

@@ -117,7 +117,7 @@ class Session:
             self._outbox.append(packet)
             self._queued += size_of(packet)
             if self._queued > self.engine.queue_size:
-                logger.warning("session %s: the client is too slow and is closed", self.sid)
+                logger.warning("session %s: the client is too slow and is closed", self)
                 self.close(self.engine.reason.TRANSPORT_ERROR)
             elif self._wake is not None:
                 self._wake.set()
@@ -207,7 +207,7 @@ class Session:
                 try:
                     function(*args)
                 except Exception:
-                    logger.exception("session %s: a handler failed", self.sid)
+                    logger.exception("session %s: a handler failed", self)
                 finally:
                     self._jobs.popleft()
                     if self._room is not None and len(self._jobs) < MAX_WAITING:
@@ -255,3 +255,7 @@ class Session:
         if self._room is not None:
             self._room.set()
         self.engine.closed(self, reason)
+
+    def __str__(self) -> str:
+        """For the log: who knows the whole of `sid` is the client."""
+        return f"{self.sid[:6]}..."
