@@ -35,8 +35,8 @@ class OpsMiddleware:
     """Gives each request its id, counts it, and answers `/_ops/` itself.
 
     The id is in `environ['nti.appserver.request_id']`, in the answer's
-    X-Request-ID header and in every log record that the request's greenlet, or
-    one spawned by it, makes.
+    X-Request-ID header and in every log record that the request's greenlet
+    makes.
 
     :param app: the application around which it stands.
     :param settings: those of the environment when not given.

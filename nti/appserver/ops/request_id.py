@@ -1,8 +1,9 @@
 """One id for a request, from the proxy through the logs to the transaction.
 
-The id lives in a context variable: each greenlet has its own context, and one
-that is spawned while a request runs inherits the request's. Nothing here waits
-or switches.
+The id lives in a context variable, and each greenlet has a context of its own.
+One that is spawned starts with an empty context; to hand the id on, spawn
+`contextvars.copy_context().run` with the function. Nothing here waits or
+switches.
 """
 
 import os

@@ -1,0 +1,47 @@
+"""The application that tests/ops serves: each path makes one kind of trouble."""
+
+import logging
+import os
+import signal
+import time
+from contextvars import copy_context
+from typing import Any
+
+import gevent
+
+from nti.appserver.ops import OpsMiddleware
+
+log = logging.getLogger("site")
+
+_kept: list[bytearray] = []
+
+
+def _busy(seconds: float) -> None:
+    """Keep the hub from running, in Python code."""
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        pass
+
+
+def _trouble(path: str, value: str) -> None:
+    if path == "/log":
+        log.warning("a line about %s", value)
+        gevent.spawn(copy_context().run, log.warning, "a line of a child").join()
+    elif path == "/busy":
+        _busy(float(value))
+    elif path == "/sleep":
+        gevent.sleep(float(value))
+    elif path == "/crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif path == "/grow":
+        _kept.append(bytearray(os.urandom(1024)) * (int(value) * 1024))
+
+
+def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answers with the worker's number, after the trouble that was asked for."""
+    _trouble(environ["PATH_INFO"], environ["QUERY_STRING"].rpartition("=")[2])
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+
+app = OpsMiddleware(site)
