@@ -49,6 +49,9 @@ class Room(Namespace):
         """Waits for the client's own answer within its event."""
         return self.call("question", number, to=sid, timeout=10)
 
+    def on_pid(self, sid):
+        return os.getpid()
+
     def on_kick(self, sid):
         self.disconnect(sid)
 

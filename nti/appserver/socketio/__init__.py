@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from socketio.exceptions import ConnectionRefusedError
 
+    from nti.appserver.socketio.emitter import Emitter
     from nti.appserver.socketio.emitting import emit, emit_now
     from nti.appserver.socketio.middleware import SocketIOMiddleware
     from nti.appserver.socketio.namespace import Namespace
 
-__all__ = ["ConnectionRefusedError", "Namespace", "SocketIOMiddleware", "emit", "emit_now"]
+__all__ = [
+    "ConnectionRefusedError",
+    "Emitter",
+    "Namespace",
+    "SocketIOMiddleware",
+    "emit",
+    "emit_now",
+]
 
 _HOMES = {
     "ConnectionRefusedError": "socketio.exceptions",
+    "Emitter": f"{__name__}.emitter",
     "Namespace": f"{__name__}.namespace",
     "SocketIOMiddleware": f"{__name__}.middleware",
     "emit": f"{__name__}.emitting",

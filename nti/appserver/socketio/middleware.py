@@ -15,6 +15,7 @@ from nti.appserver.settings import Settings, load_settings
 from nti.appserver.socketio.emitting import use_server
 from nti.appserver.socketio.requests import Requests
 from nti.appserver.socketio.server import Server
+from nti.appserver.worker.roster import roster
 
 logger = logging.getLogger("nti.appserver.socketio")
 
@@ -50,6 +51,8 @@ class SocketIOMiddleware:
             self.add_namespace(namespace)
         self._requests = Requests(self.server.eio, settings.origins)
         self._warned = False
+        if roster().wanted > 1 and namespaces:
+            self._warn_about_workers()
         use_server(self.server)
 
     def add_namespace(self, namespace: Any) -> None:
@@ -73,10 +76,13 @@ class SocketIOMiddleware:
         if not path.startswith(PATH) and path != PATH[:-1]:
             return self.app(environ, start_response)
         if environ.get("wsgi.multiprocess") and not self._warned:
-            self._warned = True
-            logger.warning(
-                "Socket.IO with more than one worker: a session that polls is known to one worker "
-                "only, so its next request may fail; run one worker (-w 1), or have clients use "
-                "transports: ['websocket']"
-            )
+            self._warn_about_workers()
         return self._requests(environ, start_response)
+
+    def _warn_about_workers(self) -> None:
+        self._warned = True
+        logger.warning(
+            "Socket.IO with more than one worker: a session that polls is known to one worker "
+            "only, so its next request may fail; run one worker (-w 1), or have clients use "
+            "transports: ['websocket']"
+        )

@@ -20,6 +20,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from nti.appserver.settings import Settings
 from nti.appserver.socketio.arguments import fitting
 from nti.appserver.socketio.engine import Engine
+from nti.appserver.socketio.manager import manager_for
 from nti.appserver.socketio.packets import Packet, PacketError
 
 logger = logging.getLogger("nti.appserver.socketio")
@@ -61,7 +62,9 @@ class Server(socketio.Server):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__(async_mode="gevent", logger=_Detail(logger))
+        super().__init__(
+            async_mode="gevent", logger=_Detail(logger), client_manager=manager_for(settings)
+        )
 
     def _engineio_server_class(self) -> Any:
         settings = self._settings
