@@ -16,11 +16,17 @@ log = logging.getLogger("site")
 _kept: list[bytearray] = []
 
 
-def _busy(seconds: float) -> None:
-    """Keep the hub from running, in Python code."""
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends:
+def _busy(value: str) -> None:
+    """Keep the hub from running, in Python code: for so many seconds, or until a file is there."""
+    ends = time.perf_counter() + (float(value) if value[0].isdigit() else 60)
+    while time.perf_counter() < ends and not os.path.exists(value):
         pass
+
+
+def _wait(name: str) -> None:
+    """Wait as greenlets do until a file is there."""
+    while not os.path.exists(name):
+        gevent.sleep(0.05)
 
 
 def _trouble(path: str, value: str) -> None:
@@ -28,9 +34,9 @@ def _trouble(path: str, value: str) -> None:
         log.warning("a line about %s", value)
         gevent.spawn(copy_context().run, log.warning, "a line of a child").join()
     elif path == "/busy":
-        _busy(float(value))
-    elif path == "/sleep":
-        gevent.sleep(float(value))
+        _busy(value)
+    elif path == "/wait":
+        _wait(value)
     elif path == "/crash":
         os.kill(os.getpid(), signal.SIGKILL)
     elif path == "/grow":

@@ -1,5 +1,6 @@
 """Operations on real workers: totals over processes, dumps, status, recycling, crash loops."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nti.appserver.testing.process import wait_until
@@ -111,27 +112,31 @@ def test_status_shows_each_worker(serve: Serve) -> None:
         assert re.search(rf"^ *{number} .* serving +\d+ .* MiB", done.stdout, re.MULTILINE)
 
 
+@contextlib.contextmanager
+def asking(site: Site, path: str) -> Iterator[None]:
+    """A request that is worked on until this ends; its answer comes then."""
+    asked = threading.Thread(target=site.get, args=(f"{path}?until=enough",))
+    asked.start()
+    try:
+        yield
+    finally:
+        (site.cwd / "enough").touch()
+        asked.join(30)
+
+
 def test_status_shows_the_stack_of_a_waiting_greenlet(serve: Serve) -> None:
     site = serve("-w", "1").wait_until_serving()
-    waiting = threading.Thread(target=site.get, args=("/sleep?seconds=3",))
-    waiting.start()
-    try:
-        wait_until(lambda: "gevent.sleep(float(value))" in status(site, "--stacks").stdout, "it")
+    with asking(site, "/wait"):
+        wait_until(lambda: "in _wait" in status(site, "--stacks").stdout, "the line that waits")
         found = json.loads(status(site, "--json").stdout)["workers"][0]["stacks"]
         names = [name for group in found["groups"] for name in group["names"]]
         assert any("[request " in name for name in names)
-    finally:
-        waiting.join(30)
 
 
 def test_status_shows_what_blocks_a_worker(serve: Serve) -> None:
     site = serve("-w", "1").wait_until_serving()
-    blocked = threading.Thread(target=site.get, args=("/busy?seconds=6",))
-    blocked.start()
-    try:
+    with asking(site, "/busy"):
         wait_until(lambda: "in _busy" in status(site, "--stacks").stdout, "the line that blocks")
-    finally:
-        blocked.join(30)
 
 
 def test_status_tells_a_worker_that_does_not_answer(serve: Serve) -> None:
