@@ -52,8 +52,8 @@ class Catalogue:
         }
 
     def _unit_title(self, unit: str, pages: list[str]) -> str:
-        """What the unit's first page calls itself, else the folder's name."""
-        first = first_page(pages)
+        """What the unit's index page calls itself, else the folder's name."""
+        first = index_page(pages)
         page = get_site().index.get(first) if first else None
         if page is not None and page.title:
             return page.title
@@ -72,13 +72,18 @@ class Catalogue:
         }
 
 
-def first_page(pages: list[str]) -> str | None:
-    """The page that a unit opens with: its index, or its only page."""
+def index_page(pages: list[str]) -> str | None:
+    """The page of a unit that has an index's name."""
     for name in INDEX_NAMES:
         for path in pages:
             if path.rpartition("/")[2].lower() == name:
                 return path
-    return pages[0] if len(pages) == 1 else None
+    return None
+
+
+def first_page(pages: list[str]) -> str | None:
+    """The page that a unit opens with: its index, or its only page."""
+    return index_page(pages) or (pages[0] if len(pages) == 1 else None)
 
 
 def progress() -> dict[str, int]:

@@ -7,6 +7,7 @@ its unit of work has been aborted or is about to be.
 from html import escape
 from typing import Any
 
+from pyramid.exceptions import URLDecodeError
 from pyramid.httpexceptions import HTTPException, HTTPForbidden
 from pyramid.view import exception_view_config, forbidden_view_config
 
@@ -33,9 +34,15 @@ def forbidden(problem: HTTPForbidden, request: Any) -> Any:
     return response
 
 
+@exception_view_config(URLDecodeError)
+def bad_address(problem: URLDecodeError, request: Any) -> Any:
+    """The address is none that the site could have given out."""
+    return answer(request, 400, "Bad Request", "The address is not UTF-8.")
+
+
 @exception_view_config(HTTPException)
 def other(problem: HTTPException, request: Any) -> Any:
-    """Pyramid's own: no such route, a method that a resource does not have, a path not in UTF-8."""
+    """Pyramid's own: no such route, a method that a resource does not have."""
     if problem.status_code < 400:
         return problem
     response = answer(request, problem.status_code, problem.title, _detail(problem, request))

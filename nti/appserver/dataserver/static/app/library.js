@@ -11,27 +11,28 @@ let openUnit = null;
 let currentPath = "";
 
 const pagesOf = new Map();
+const byTitle = new Intl.Collator(undefined, { numeric: true });
 
 export const unitTitle = (unit) => units.find((each) => each.unit === unit)?.title ?? unit;
 
-export const titleOf = (path) =>
-  [...pagesOf.values()].flat().find((page) => page.page === path)?.title;
+const isIndex = (page) => /(^|\/)index\.html?$/i.test(page.page);
+
+// Chapter 10 comes after chapter 9, and a unit's index before all.
+const inOrder = (a, b) => isIndex(b) - isIndex(a) || byTitle.compare(a.title, b.title);
 
 async function pages(unit) {
   if (!pagesOf.has(unit.unit)) {
-    pagesOf.set(unit.unit, (await get(`${unit.href}?count=2000`)).Items);
+    const items = (await get(`${unit.href}?count=2000`)).Items;
+    pagesOf.set(unit.unit, items.sort(inOrder));
   }
   return pagesOf.get(unit.unit);
 }
-
-const firstOf = (items) =>
-  items.find((page) => /(^|\/)index\.html?$/i.test(page.page)) ?? items[0];
 
 // The page that an address of a folder stands for.
 export async function pageFor(path) {
   if (path && !path.endsWith("/")) return path;
   const unit = units.find((each) => each.unit === path.slice(0, -1));
-  return unit ? firstOf(await pages(unit)).page : path;
+  return unit ? (await pages(unit))[0].page : path;
 }
 
 function count(number, noun) {
@@ -103,7 +104,7 @@ async function card(unit, number) {
 
   async function open(event) {
     event.preventDefault();
-    location.hash = toPage(firstOf(await pages(unit)).page);
+    location.hash = toPage((await pages(unit))[0].page);
   }
 }
 
