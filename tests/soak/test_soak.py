@@ -1,0 +1,137 @@
+"""Mixed traffic with a reload every ten seconds: no error at a client, nothing lost, nothing leaks.
+
+SOAK_SECONDS says how long: 120 when not given; `make soak-hour` takes 3600. In
+the last quarter nothing is reloaded, so that the workers can show a leak.
+"""
+
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nti.appserver.testing.process import GunicornProcess
+from tests.soak import traffic
+
+pytestmark = pytest.mark.soak
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
+RELOAD_EVERY = 10.0
+#: Clients of each kind.
+EACH = 3
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The whole site at one moment: gunicorn, its workers, the ZEO server."""
+
+    processes: int
+    memory: int
+    descriptors: int
+
+
+def sample(folder: Path) -> Sample:
+    """All processes that run in the site's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == os.fspath(folder):
+                found.append((process.memory_info().rss, process.num_fds()))
+        except psutil.Error:
+            continue
+    return Sample(len(found), sum(rss for rss, _ in found), sum(fds for _, fds in found))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[GunicornProcess]:
+    environ = {
+        "PYTHONPATH": os.fspath(ROOT),
+        "NTI_APPSERVER_APPLICATION": "tests.soak.site:site",
+        "NTI_APPSERVER_NAMESPACES": "tests.soak.site:counting",
+        "NTI_APPSERVER_ATTEMPTS": "20",
+    }
+    options = ("-w", "2", "--graceful-timeout", "20")
+    with GunicornProcess(
+        "nti.appserver.gunicorn:app", *options, cwd=tmp_path, environ=environ
+    ) as it:
+        yield it.wait_until_serving()
+
+
+def grown(samples: list[int]) -> float:
+    """How much more there is in the last third than in the first: 1.0 is level."""
+    third = max(1, len(samples) // 3)
+    return statistics.median(samples[-third:]) / statistics.median(samples[:third])
+
+
+def soak(site: GunicornProcess, seconds: float, reload: bool) -> list[Sample]:
+    """Let time pass; a sample before each reload, or as often without."""
+    samples = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(RELOAD_EVERY if reload else RELOAD_EVERY / 2)
+        samples.append(sample(site.cwd))
+        if reload:
+            site.send_signal(signal.SIGHUP)
+    return samples
+
+
+def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
+    tally, stopping = traffic.Tally(), threading.Event()
+    clients = traffic.start(site.port, tally, stopping, EACH)
+    began = time.monotonic()
+    try:
+        reloaded = soak(site, SECONDS * 3 / 4, reload=True)
+        time.sleep(RELOAD_EVERY)
+        steady = soak(site, SECONDS / 4, reload=False)
+    finally:
+        stopping.set()
+        for client in clients:
+            client.join(40)
+    seconds = time.monotonic() - began
+    report(tally, reloaded, steady, seconds)
+    assert not tally.errors, f"{len(tally.errors)} errors, the first:\n{tally.errors[0]}"
+    assert not any(client.is_alive() for client in clients), "a client hangs"
+    for client in clients:
+        kind = client.kind
+        told, unknown = tally.acknowledged[kind], tally.unknown[kind]
+        assert told > 0, f"{kind} did nothing"
+        assert told <= traffic.counted(site.port, kind) <= told + unknown, kind
+    assert_level(reloaded[1:], steady)
+
+
+def assert_level(reloaded: list[Sample], steady: list[Sample]) -> None:
+    """Neither memory nor descriptors nor processes grow, over reloads or without them."""
+    for samples in (reloaded, steady):
+        assert grown([each.processes for each in samples]) <= 1.0
+        assert grown([each.descriptors for each in samples]) <= 1.15
+        assert grown([each.memory for each in samples]) <= 1.2
+
+
+def report(
+    tally: traffic.Tally, reloaded: list[Sample], steady: list[Sample], seconds: float
+) -> None:
+    """What happened, for the log of a long run."""
+    out = sys.stderr
+    print(f"\n{seconds:.0f} s, {len(reloaded)} reloads, {len(tally.errors)} errors", file=out)
+    for kind in sorted({kind.partition("-")[0] for kind in tally.acknowledged}):
+        done = sum(n for name, n in tally.acknowledged.items() if name.startswith(kind))
+        again = sum(n for name, n in tally.reconnects.items() if name.startswith(kind))
+        unknown = sum(n for name, n in tally.unknown.items() if name.startswith(kind))
+        print(f"  {kind}: {done} acknowledged, {again} reconnects, {unknown} unknown", file=out)
+    for name, samples in (("reloaded", reloaded), ("steady", steady)):
+        for each in (samples[0], samples[-1]):
+            print(
+                f"  {name}: {each.processes} processes, {each.memory / MIB:.0f} MiB, "
+                f"{each.descriptors} descriptors",
+                file=out,
+            )
