@@ -63,13 +63,15 @@ class Site(GunicornProcess):
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Start a site: serve(*gunicorn options, SETTING=value)."""
+    """Start a site: serve(*gunicorn options, SETTING=value), after the shell command `limit`."""
     running: list[Site] = []
 
-    def start(*options: str, app: str = "tests.ops.apps:app", **settings: str) -> Site:
+    def start(*options: str, limit: str = "", **settings: str) -> Site:
         environ = {f"NTI_APPSERVER_{name}": value for name, value in settings.items()}
         environ["PYTHONPATH"] = os.fspath(ROOT)
-        site = Site(app, *options, cwd=tmp_path, environ=environ)
+        site = Site("tests.ops.apps:app", *options, cwd=tmp_path, environ=environ)
+        if limit:
+            site.command = ["sh", "-c", f'{limit} && exec "$@"', "sh", *site.command]
         running.append(site)
         site.start()
         return site

@@ -72,6 +72,8 @@ class Housekeeping:
         self._restart = restart
         self._lateness = Lateness(settings.blocked_hub)
         self._greenlet: Any = None
+        #: Whether the last record could not be written, which is said once.
+        self._failing = False
 
     def start(self) -> None:
         """Begin; a folder that cannot be written is reported, and costs the shared totals."""
@@ -134,11 +136,18 @@ class Housekeeping:
         }
 
     def _write(self) -> None:
-        if self.registry is not None:
-            try:
-                self.registry.write(self.record())
-            except OSError as error:
+        if self.registry is None:
+            return
+        try:
+            self.registry.write(self.record())
+        except OSError as error:
+            if not self._failing:
                 log.warning("cannot write to %s: %s", self.folder, error.strerror)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("writing to %s works again", self.folder)
+            self._failing = False
 
     def _draining(self) -> str:
         return "" if self.state == "serving" else self.state

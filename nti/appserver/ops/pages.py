@@ -79,3 +79,6 @@ def _metrics() -> Answer:
         return "200 OK", CONTENT_TYPE, text(current.families())
     except HTTPFault as fault:
         return fault.status_line, TEXT, f"{fault.detail}\n"
+    except OSError as error:  # out of descriptors, say: what one worker knows would be a step back
+        reason = f"the workers' records cannot be read: {error.strerror}\n"
+        return "503 Service Unavailable", TEXT, reason

@@ -1,0 +1,52 @@
+"""What a site runs out of: it says so, and goes on by itself when there is some again."""
+
+import contextlib
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from http.client import HTTPException
+
+import psutil
+
+from nti.appserver.testing.process import wait_until
+from tests.ops.conftest import Site
+
+Serve = Callable[..., Site]
+
+
+def answers(site: Site, path: str = "/") -> bool:
+    with contextlib.suppress(OSError, HTTPException):
+        return site.get(path).status == 200
+    return False
+
+
+def descriptors(site: Site) -> int:
+    """How many the worker has open."""
+    (worker,) = psutil.Process(site.pid).children()
+    return int(worker.num_fds())
+
+
+def test_out_of_descriptors_and_back(serve: Serve) -> None:
+    site = serve(limit="ulimit -n 64").wait_until_serving()
+    with contextlib.ExitStack() as clients:
+        for _ in range(100):
+            clients.enter_context(socket.create_connection(("127.0.0.1", site.port), 5))
+        wait_until(lambda: descriptors(site) >= 60, "all are in use")
+    wait_until(lambda: answers(site), "the site answers again")
+    wait_until(lambda: answers(site, "/_ops/metrics"), "and counts")
+
+
+def test_the_folder_of_records_goes_and_comes_back(serve: Serve) -> None:
+    site = serve().wait_until_serving()
+    folder = site.cwd / "var" / "run" / "ops"
+    wait_until(lambda: answers(site, "/_ops/metrics"), "it counts")
+    shutil.rmtree(folder)
+    site.wait_for_output("cannot write to var/run/ops")
+    assert answers(site)
+    assert site.get("/_ops/metrics").status == 503
+    folder.mkdir(mode=0o700)
+    site.wait_for_output("writing to var/run/ops works again")
+    assert answers(site, "/_ops/metrics")
+    assert site.output().count("cannot write to") == 1
+    assert site.stop(signal.SIGTERM) == 0
