@@ -2,12 +2,12 @@
 
 import pytest
 
-from nti.appserver.dataserver.library.words import QUERY_LIMIT, BadQuery, make_lexicon, parse
+from nti.appserver.dataserver.library.words import QUERY_LIMIT, BadQuery, WideLexicon, parse
 
 
 @pytest.fixture
 def lexicon():  # type: ignore[no-untyped-def]
-    lexicon = make_lexicon()
+    lexicon = WideLexicon()
     lexicon.sourceToWordIds("the margin is too small for this Margins os path join")
     return lexicon
 

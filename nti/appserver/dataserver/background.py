@@ -6,6 +6,7 @@ greenlet lets requests run; each batch is a unit of work.
 """
 
 import logging
+import time
 from typing import Any
 
 import gevent
@@ -22,8 +23,11 @@ logger = logging.getLogger("nti.appserver.dataserver")
 #: Seconds between two attempts to take a lock that another process has.
 PATIENCE = 2.0
 
-#: Characters of text in a batch: smaller than the command's, so that a commit holds nobody up.
-BATCH_TEXT = 500_000
+#: Characters of text in a batch: fewer than the command's, for those who wait for a commit.
+BATCH_TEXT = 1_000_000
+
+#: Seconds that one pause lasts at least and at most.
+SHORTEST, LONGEST = 0.001, 0.25
 
 
 def start(settings: Settings, library: Library) -> Any:
@@ -59,7 +63,7 @@ def _index(settings: Settings, library: Library) -> None:
     lock = Lock(settings, INDEX)
     _wait_for(lock)
     try:
-        summary = IndexRun(library, pause=_let_others_run, batch_text=BATCH_TEXT)()
+        summary = IndexRun(library, pause=Pause(), batch_text=BATCH_TEXT)()
     finally:
         lock.release()
     logger.info(
@@ -70,5 +74,17 @@ def _index(settings: Settings, library: Library) -> None:
     )
 
 
-def _let_others_run() -> None:
-    gevent.sleep(0)
+class Pause:
+    """Lets others run for as long as the work since the last pause took.
+
+    So the greenlet takes half of the worker's time at most. Merely yielding
+    would not do: a request needs several turns, and would wait for a page to
+    be read at each.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self) -> None:
+        gevent.sleep(min(max(time.monotonic() - self._since, SHORTEST), LONGEST))
+        self._since = time.monotonic()

@@ -18,12 +18,11 @@ from BTrees.IOBTree import IOBTree
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
-from zope.index.text.okapiindex import OkapiIndex
 
 from nti.appserver.dataserver.library.files import PageFile, unit_of
 from nti.appserver.dataserver.library.html import Extract, Section
 from nti.appserver.dataserver.library.snippets import Piece, pattern_of, snippet
-from nti.appserver.dataserver.library.words import make_lexicon, parse
+from nti.appserver.dataserver.library.words import WordIndex, parse
 
 #: How often the title's words count for those of the text.
 TITLE_WEIGHT = 4
@@ -105,7 +104,7 @@ class LibraryIndex(Persistent):
         self._paths = IOBTree()  # docid -> path
         self._units = OOBTree()  # unit -> docids
         self._listings = IITreeSet()  # docids
-        self._words = OkapiIndex(make_lexicon())
+        self._words = WordIndex()
         self._next_docid = Length(1)
         #: How many pages the library had when the last run began.
         self.expected = 0

@@ -69,7 +69,8 @@ class IndexRun:
     :param library: the files.
     :param report: called with the pages done and the pages to do, after each
         page and at the start.
-    :param pause: called between pages: where a greenlet lets others run.
+    :param pause: called between pages, inside of units of work too: where a
+        greenlet lets others run.
     :param batch_text: characters of text in a batch.
     """
 
@@ -98,7 +99,7 @@ class IndexRun:
         self.report(0, len(plan.changed))
         indexed = 0
         for batch in self._batches(plan.changed):
-            run(_write, batch)
+            run(self._write, batch)
             indexed += sum(reading.extract is not None for reading in batch)
         words = run(lambda: get_site().index.word_count())
         seconds = time.monotonic() - began
@@ -119,6 +120,16 @@ class IndexRun:
             self.pause()
         if batch:
             yield batch
+
+    def _write(self, batch: list[Reading]) -> None:
+        """Unit of work: put a batch into the index."""
+        index = _index()
+        for reading in batch:
+            if reading.extract is not None:
+                index.put(reading.file, reading.digest, reading.extract)
+            elif page := index.get(reading.file.path):
+                page.modified, page.size = reading.file.modified, reading.file.size
+            self.pause()
 
 
 def make_plan(files: Iterable[PageFile]) -> Plan:
@@ -162,16 +173,6 @@ def read(library: Library, file: PageFile, known: bytes) -> Reading | None:
     if digest == known:
         return Reading(file, digest, None)
     return Reading(file, digest, extract(content.decode("utf-8", "replace")))
-
-
-def _write(batch: list[Reading]) -> None:
-    """Unit of work: put a batch into the index."""
-    index = _index()
-    for reading in batch:
-        if reading.extract is not None:
-            index.put(reading.file, reading.digest, reading.extract)
-        elif page := index.get(reading.file.path):
-            page.modified, page.size = reading.file.modified, reading.file.size
 
 
 def _remove(paths: list[str]) -> None:

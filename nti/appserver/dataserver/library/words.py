@@ -1,14 +1,17 @@
 """Words: how the text of a page and a reader's query become the terms that are compared.
 
-Pure functions, and the splitter that the index keeps in the database (so its
-name here may not change). The query language is zope.index's: words, "phrases",
+Pure functions, and persistent classes, whose names are also written into
+databases. The query language is zope.index's: words, "phrases",
 AND, OR, NOT, -word, parentheses, and word* for all words that begin so.
 """
 
 import re
 from dataclasses import dataclass
 
+from BTrees.IOBTree import IOBTree
+from BTrees.OIBTree import OIBTree
 from zope.index.text.lexicon import CaseNormalizer, Lexicon, Splitter
+from zope.index.text.okapiindex import OkapiIndex
 from zope.index.text.parsetree import GlobNode, NotNode, ParseError, PhraseNode, QueryError
 from zope.index.text.queryparser import QueryParser
 
@@ -34,9 +37,46 @@ class WordSplitter(Splitter):
     rxGlob = re.compile(r"\w+\*?")
 
 
-def make_lexicon() -> Lexicon:
-    """The lexicon of an index: no stop words, since in a manual `for` and `is` mean something."""
-    return Lexicon(WordSplitter(), CaseNormalizer())
+class WideIOBTree(IOBTree):
+    """An IOBTree of fewer, larger records, for values that most commits touch all over.
+
+    Indexing a batch of pages changes words everywhere in the alphabet. With
+    records of the usual size that is thousands of objects in a commit; what a
+    commit costs is nearly all for their number, not for their bytes.
+    """
+
+    max_leaf_size = 400
+    max_internal_size = 500
+
+
+class WideOIBTree(OIBTree):
+    """As WideIOBTree."""
+
+    max_leaf_size = 600
+    max_internal_size = 500
+
+
+class WideLexicon(Lexicon):
+    """A lexicon without stop words: in a manual `for` and `is` mean something."""
+
+    def __init__(self) -> None:
+        super().__init__(WordSplitter(), CaseNormalizer())
+        self._wids = WideOIBTree()
+        self._words = WideIOBTree()
+
+
+class WordIndex(OkapiIndex):
+    """zope.index's Okapi BM25 index, laid out for commits of many words."""
+
+    #: A word in fewer pages than this is kept in its neighbours' record, not in a tree of its own.
+    DICT_CUTOFF = 100
+
+    def __init__(self) -> None:
+        super().__init__(WideLexicon())
+
+    def clear(self) -> None:
+        super().clear()
+        self._wordinfo = WideIOBTree()
 
 
 @dataclass(frozen=True, slots=True)
