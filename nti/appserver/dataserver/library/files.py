@@ -63,6 +63,7 @@ def unit_of(path: str) -> str:
 
 
 def is_page(path: str) -> bool:
+    """Whether the name is that of an HTML page."""
     return PurePosixPath(path).suffix.lower() in PAGE_SUFFIXES
 
 

@@ -22,6 +22,7 @@ def document(title: str, *parts: str) -> str:
 
 
 def link(href: str, text: str) -> str:
+    """A link; both are text."""
     return f'<a href="{escape(href)}">{escape(text)}</a>'
 
 

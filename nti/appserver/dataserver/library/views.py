@@ -92,10 +92,12 @@ def _nothing_there() -> ClientError:
 
 
 def html_response(text: str) -> Any:
+    """An answer for browsers."""
     return Response(text, content_type="text/html", charset="utf-8", vary="Accept")
 
 
 def json_response(value: dict[str, Any]) -> Any:
+    """An answer for programs."""
     response = Response(content_type="application/json", vary="Accept", json_body=value)
     response.cache_control = "no-cache"
     return response
