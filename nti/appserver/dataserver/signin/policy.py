@@ -16,7 +16,7 @@ from pyramid.security import Allowed, Denied
 
 from nti.appserver.dataserver.signin.model import SESSION_SECONDS, Session
 from nti.appserver.dataserver.site import get_site
-from nti.appserver.origins import is_allowed
+from nti.appserver.origins import is_allowed, own_origin
 
 COOKIE = "nti.appserver.session"
 CSRF_HEADER = "X-CSRF-Token"
@@ -46,7 +46,10 @@ class SessionPolicy:
             return Denied("Sign in first: POST a token and a name to /dataserver2/session.")
         if bearer_of(request) is None:
             if not is_allowed(request.environ, ()):
-                return Denied("Another origin's page may not write with the reader's cookie.")
+                return Denied(
+                    "Another origin's page may not write with the reader's cookie: saw "
+                    f"{request.headers['Origin']!r}, expected {own_origin(request.environ)!r}."
+                )
             if not _matches(request.headers.get(CSRF_HEADER, ""), session.csrf):
                 return Denied(
                     f"The header {CSRF_HEADER} is missing or not this session's; "
