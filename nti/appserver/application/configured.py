@@ -11,6 +11,7 @@ from typing import Any
 
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import INI_PREFIX, Settings, load_settings
+from nti.appserver.worker.boot import site_address
 from nti.appserver.worker.deferred import DeferredApplication, WSGIApplication, in_arbiter
 
 #: The key under which a Pyramid main finds the `Settings` that its process runs with.
@@ -31,6 +32,15 @@ def settings_in_use() -> Settings:
     :raises ConfigurationError: those of the environment are wrong.
     """
     return _in_use if _in_use is not None else load_settings(environ=os.environ)
+
+
+def site_url(settings: Settings) -> str:
+    """The address at which readers reach the site, without a slash at its end, for links.
+
+    That is the setting `url`, else where this worker listens; '' in a process
+    that is no worker, in one that does not serve yet, and behind a unix socket.
+    """
+    return settings.url.rstrip("/") or site_address()
 
 
 def make_app(config_uri: str | None = None, **settings: Any) -> WSGIApplication:

@@ -35,6 +35,26 @@ def addresses(sockets: Iterable[Any], *, tls: bool) -> str:
     return " ".join(found)
 
 
+_site_address = ""
+
+
+def serves_at(sockets: Iterable[Any], *, tls: bool) -> str:
+    """As `addresses`; the first that a browser on this machine can open is kept for links."""
+    global _site_address
+    found = addresses(sockets, tls=tls)
+    for address in found.split():
+        if not address.startswith("unix:"):
+            here = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            _site_address = here.rstrip("/")
+            break
+    return found
+
+
+def site_address() -> str:
+    """What `serves_at` has kept, without a slash at its end; '' before and without one."""
+    return _site_address
+
+
 def report(problem: Exception, log: Any) -> None:
     """Print why the application cannot be served: whole, unless the message says it all."""
     if isinstance(problem, ConfigurationError):

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from nti.appserver.application import site_url
 from nti.appserver.dataserver.site import get_site
 from nti.appserver.settings import Settings
 from nti.appserver.transactions import on_commit
@@ -26,8 +27,11 @@ def link_file(settings: Settings) -> Path:
 
 
 def ensure(settings: Settings) -> None:
-    """Unit of work: see that the file's token opens a session; a new one where it does not."""
-    if not get_site().door.knows_token(_kept_token(settings)):
+    """Unit of work: see that the file's link is where the site is, and opens a session."""
+    token = _kept_token(settings)
+    if get_site().door.knows_token(token):
+        on_commit(_keep, settings, token)
+    else:
         renew(settings)
 
 
@@ -59,5 +63,5 @@ def _keep(settings: Settings, token: str) -> None:
     fresh = file.with_name(f".{FILE_NAME}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(f"{settings.url}/{FRAGMENT}{token}\n")
+        out.write(f"{site_url(settings)}/{FRAGMENT}{token}\n")
     os.replace(fresh, file)
