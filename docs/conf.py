@@ -16,7 +16,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "metrics_table", "setti
 exclude_patterns = ["_build"]
 # Docstrings write `name` for code, as Markdown and the standard library's authors do.
 default_role = "literal"
-highlight_language = "python"
+highlight_language = "none"
 nitpicky = False
 
 autodoc_member_order = "bysource"
