@@ -41,11 +41,9 @@ def described(row: settings.Row) -> Iterator[str]:
     yield ""
     yield f"   {row.doc}"
     yield ""
-    yield f"   :Value: {row.kind.expected}"
-    yield f"   :Default: {default}"
-    yield f"   :Ini: ``{row.ini_name}``"
-    yield f"   :Environment: ``{row.environ_name}``"
-    yield f"   :Command line: ``{row.option}``"
+    yield f"   Value: {row.kind.expected}. Default: {default}."
+    yield ""
+    yield f"   ``{row.ini_name}`` ``{row.environ_name}`` ``{row.option}``"
     yield ""
 
 
