@@ -1,0 +1,1 @@
+"""What reading, indexing and searching a library cost."""
