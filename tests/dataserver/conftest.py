@@ -121,7 +121,7 @@ def sign_in(app: TestApp) -> Callable[..., Reader]:
     """Sign in: with a cookie, or as another client that has a bearer token."""
 
     def sign_in(name: str = "Ada", *, bearer: bool = False) -> Reader:
-        token = run(lambda: get_site().door.issue_token())
+        token = run(lambda: get_site(create=True).door.issue_token())
         client = TestApp(app.app) if bearer else app
         body = {"token": token, "name": name, "bearer": bearer}
         session = client.post_json("/dataserver2/session", body, status=201).json

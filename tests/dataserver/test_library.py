@@ -271,3 +271,13 @@ def test_other_methods_change_nothing(app: TestApp, library: Path) -> None:
     for method in ("POST", "PUT", "DELETE"):
         assert app.request(LION, method=method, status="*").status_int in (404, 405)
     assert (library / "cats" / "lions.html").read_text() == PAGES["cats/lions.html"]
+
+
+def test_reading_writes_nothing(app: TestApp, database: Any) -> None:
+    """Not even the first request to a new database, which finds no site in it."""
+    before = database.lastTransaction()
+    for path in ("/", "/library", "/library/cats/", "/library/Search/cat", "/dataserver2"):
+        assert app.get(path, status=200)
+    assert app.get("/dataserver2/session").json["name"] is None
+    assert app.get("/dataserver2/notes?page=index.html").json["total"] == 0
+    assert database.lastTransaction() == before

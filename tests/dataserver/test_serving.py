@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_what_is_told_can_be_read_at_once(server: GunicornProcess, client: Clien
         for _ in range(10):
             [note] = reader.wait_for("created")
             assert client.send("GET", note["href"]) == note
+
+
+def test_many_notes_at_once_are_all_kept_and_all_told(
+    server: GunicornProcess, client: Client
+) -> None:
+    """Those that conflict are tried again, and each is told once."""
+    before = client.send("GET", f"{NOTES}?page={PAGE}")["total"]
+    texts = [f"at once {number}" for number in range(40)]
+    with SocketIO(server.url, "/notes") as reader, ThreadPoolExecutor(8) as pool:
+        reader.call("watch", PAGE)
+        written = list(pool.map(client.write, texts))
+        told = [reader.wait_for("created")[0]["text"] for _ in texts]
+        assert sorted(told) == sorted(texts)
+        assert reader.pending() == []
+    assert len({note["id"] for note in written}) == 40
+    assert client.send("GET", f"{NOTES}?page={PAGE}")["total"] == before + 40
 
 
 def test_one_page_at_a_time_is_watched(server: GunicornProcess, client: Client) -> None:

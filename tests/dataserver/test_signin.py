@@ -20,7 +20,7 @@ SignIn = Callable[..., Any]
 
 
 def new_token() -> str:
-    return run(lambda: get_site().door.issue_token())
+    return run(lambda: get_site(create=True).door.issue_token())
 
 
 def test_nobody_at_first(app: TestApp) -> None:

@@ -28,10 +28,17 @@ class Site(Persistent):
         self.door = Door()
 
 
-def get_site() -> Site:
-    """The site of this unit of work's database; a new one in a new database."""
+def get_site(*, create: bool = False) -> Site:
+    """The site of this unit of work's database.
+
+    :param create: whether a new database gets one. Who only reads leaves it
+        out, and sees an empty site there that is not stored: a GET request
+        does not write.
+    """
     root = connection().root()
     site: Site | None = root.get(KEY)
     if site is None:
-        site = root[KEY] = Site()
+        site = Site()
+        if create:
+            root[KEY] = site
     return site

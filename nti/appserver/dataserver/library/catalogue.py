@@ -13,6 +13,8 @@ from nti.appserver.dataserver.site import get_site
 
 #: How long a listing of the folder is used again, in seconds.
 FRESH_SECONDS = 5.0
+#: Listing takes one part in this many of a worker's time at most.
+LISTING_SHARE = 50
 
 
 def address(path: str) -> str:
@@ -30,12 +32,15 @@ class Catalogue:
 
     def units(self) -> dict[str, list[str]]:
         """Each unit's pages; the library's own pages belong to the unit ''."""
-        if time.monotonic() >= self._until:
+        began = time.monotonic()
+        if began >= self._until:
             units: dict[str, list[str]] = {}
             for page in self.library.pages():
                 units.setdefault(unit_of(page.path), []).append(page.path)
             self._units = units
-            self._until = time.monotonic() + FRESH_SECONDS
+            now = time.monotonic()
+            # A folder that takes long to list is listed less often.
+            self._until = now + max(FRESH_SECONDS, LISTING_SHARE * (now - began))
         return self._units
 
     def unit_resource(self, unit: str) -> dict[str, Any]:

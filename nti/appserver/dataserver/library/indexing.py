@@ -150,7 +150,7 @@ def make_plan(files: Iterable[PageFile]) -> Plan:
 
 def _index() -> LibraryIndex:
     """The site's index, begun anew when another version of this program made it."""
-    site = get_site()
+    site = get_site(create=True)
     if site.index.version != VERSION:
         site.index = LibraryIndex()
     return site.index

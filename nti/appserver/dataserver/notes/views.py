@@ -50,7 +50,7 @@ class NotesViews:
         page = page_of(body, self.request.registry["library"])
         note = Note(page, self.request.authenticated_userid, text_of(body))
         try:
-            get_site().notes.add(note)
+            get_site(create=True).notes.add(note)
         except PageIsFull:
             raise ClientError(
                 409, "Conflict", f"{page} has {PAGE_LIMIT} notes already, and takes no more."

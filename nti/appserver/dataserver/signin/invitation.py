@@ -37,7 +37,7 @@ def ensure(settings: Settings) -> None:
 
 def renew(settings: Settings) -> None:
     """Unit of work: issue the next token; the file has it after the commit."""
-    on_commit(_keep, settings, get_site().door.issue_token())
+    on_commit(_keep, settings, get_site(create=True).door.issue_token())
 
 
 def show(settings: Settings) -> None:

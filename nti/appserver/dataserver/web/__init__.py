@@ -10,5 +10,5 @@ from typing import Any
 def includeme(config: Any) -> None:
     """Add the page, its static files, the error views and the default headers."""
     config.add_route("home", "/")
-    config.add_static_view("static", "nti.appserver.dataserver:static", cache_max_age=60)
+    config.add_static_view("static", "nti.appserver.dataserver:static", cache_max_age=0)
     config.scan("nti.appserver.dataserver.web")
