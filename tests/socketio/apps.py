@@ -22,6 +22,7 @@ from nti.appserver.socketio import (
 )
 from nti.appserver.transactions import run
 from nti.appserver.websocket import WebSocketMiddleware
+from tests.websocket.lending import Lender
 
 #: What handlers have noted, for the tests to read over HTTP.
 notes: list[object] = []
@@ -152,3 +153,4 @@ sockets = SocketIOMiddleware(
     load_settings(environ=os.environ),
 )
 app = WebSocketMiddleware(sockets)
+lent = Lender(app)

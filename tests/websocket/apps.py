@@ -8,6 +8,7 @@ from geventwebsocket import Resource, WebSocketApplication, WebSocketError
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.websocket import WebSocketMiddleware
+from tests.websocket.lending import Lender
 
 
 def echo(environ, start_response):
@@ -235,3 +236,4 @@ class Application:
 
 app = WebSocketMiddleware(Application(), subprotocols=["second", "first"])
 echo_only = WebSocketMiddleware(echo)
+lent = Lender(WebSocketMiddleware(echo))

@@ -90,7 +90,12 @@ class Engine:
             session.enqueue(self.handlers["disconnect"], session.sid, reason)
 
     def drain(self, reason: str) -> None:
-        """Close every session; clients come back to another worker. May switch."""
+        """Close every session; clients come back to another worker. May switch.
+
+        Every request under way has it called; the first call does the work.
+        """
+        if self.draining:
+            return
         self.draining = True
         code = 1012 if reason == "restart" else 1001
         for number, session in enumerate(list(self.sessions.values())):

@@ -5,9 +5,10 @@ WebSocket keep the greenlet of their request; nothing else is held while they
 wait.
 """
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -162,12 +163,19 @@ class Requests:
         return encode_payload([self.engine.handshake(session, upgrades=upgrades)])
 
     def _poll(self, environ: Environ, session: Session) -> str:
+        with self._told_of_drain(environ):
+            try:
+                return encode_payload(session.poll())
+            except PacketError as problem:
+                raise Refused(BAD_REQUEST, str(problem)) from None
+
+    @contextlib.contextmanager
+    def _told_of_drain(self, environ: Environ) -> Iterator[None]:
+        """Within it the sessions close when the worker begins to end."""
         connection = environ.get("nti.appserver.connection")
         cancel = connection.on_drain(self.engine.drain) if connection is not None else None
         try:
-            return encode_payload(session.poll())
-        except PacketError as problem:
-            raise Refused(BAD_REQUEST, str(problem)) from None
+            yield
         finally:
             if cancel is not None:
                 cancel()
@@ -212,7 +220,8 @@ class Requests:
             session = self.engine.open(environ)
             session.ws = ws
             session.send(self.engine.handshake(session, upgrades=False))
-        self._read(ws, session)
+        with self._told_of_drain(environ):
+            self._read(ws, session)
         return ()
 
     def _upgrade(self, ws: Any, session: Session) -> bool:

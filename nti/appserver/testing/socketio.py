@@ -151,9 +151,9 @@ class SocketIO:
         self._partial: Any = None
         self._ended: Ended | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
-        self._open(transport)
-        self._thread.start()
         try:
+            self._open(transport)
+            self._thread.start()
             self._join(auth)
         except BaseException:
             self.close()
@@ -354,7 +354,8 @@ class SocketIO:
             self._websocket.abort()
         if self._polling is not None:
             self._polling.close()
-        self._thread.join(self.timeout)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(self.timeout)
 
     def __enter__(self) -> "SocketIO":
         return self

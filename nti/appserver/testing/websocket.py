@@ -100,7 +100,11 @@ class WebSocket:
         if uri.secure:
             context = context if context is not None else ssl.create_default_context()
             self.socket = context.wrap_socket(self.socket, server_hostname=uri.host)
-        self._open(headers)
+        try:
+            self._open(headers)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def _connect(self, host: str, port: int, unix: str | None) -> socket.socket:
         if unix is None:
@@ -120,7 +124,6 @@ class WebSocket:
         while self._response is None:
             self._read(deadline)
         if self._response.status_code != 101:
-            self.socket.close()
             body = bytes(self._response.body or b"").decode("utf-8", "replace")
             raise HandshakeRefused(self._response.status_code, self._response.headers, body)
 
