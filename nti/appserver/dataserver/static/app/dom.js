@@ -15,6 +15,16 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+// Scroll a box, and nothing around it, until one of its elements is in sight.
+export function reveal(box, element) {
+  if (!element) return;
+  const outer = box.getBoundingClientRect();
+  const inner = element.getBoundingClientRect();
+  if (inner.top < outer.top || inner.bottom > outer.bottom) {
+    box.scrollTop += inner.top - outer.top - (outer.height - inner.height) / 2;
+  }
+}
+
 export function notice(text) {
   const place = byId("notice");
   place.replaceChildren(text);

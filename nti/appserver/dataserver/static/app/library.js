@@ -1,7 +1,7 @@
 // The units: the contents at the side, the cards of the first page, the search's scope.
 
 import { get } from "./api.js";
-import { byId, make } from "./dom.js";
+import { byId, make, reveal } from "./dom.js";
 import { toPage } from "./routes.js";
 
 const HUES = 6;
@@ -89,7 +89,7 @@ export async function showPlace(path) {
   currentPath = path;
   if (path) openUnit = path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
   await showUnits();
-  byId("units").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  reveal(byId("units"), byId("units").querySelector("[aria-current]"));
 }
 
 // -- the first page

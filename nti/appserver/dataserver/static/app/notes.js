@@ -1,7 +1,7 @@
 // The notes on the page that is being read: shown, told live, written, changed, deleted.
 
 import { get, request } from "./api.js";
-import { byId, make, notice } from "./dom.js";
+import { byId, make, notice, reveal } from "./dom.js";
 import { reader } from "./session.js";
 
 const LIMIT = 10_000;
@@ -84,7 +84,7 @@ export function show(fresh = null) {
   if (fresh) {
     const place = byId("notes-list").querySelector(`[data-id="${CSS.escape(fresh)}"]`);
     place?.classList.add("fresh");
-    place?.scrollIntoView({ block: "nearest" });
+    reveal(byId("notes-list"), place);
   }
 }
 
