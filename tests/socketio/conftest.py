@@ -21,7 +21,11 @@ def start(folder: Path, *options: str, **settings: str) -> GunicornProcess:
     """gunicorn serving tests/socketio/apps.py with these settings; not started yet."""
     environ = {f"NTI_APPSERVER_{name.upper()}": value for name, value in settings.items()}
     return GunicornProcess(
-        "tests.socketio.apps:app", "--pythonpath", str(ROOT), *options, cwd=folder, environ=environ
+        "tests.socketio.apps:app",
+        *("--pythonpath", str(ROOT), "--graceful-timeout", "3"),
+        *options,
+        cwd=folder,
+        environ=environ,
     )
 
 
