@@ -73,8 +73,8 @@ coverage: packages $(VENV)/.installed-test ## The tests with coverage, server pr
 	$(VENV)/bin/python -m coverage combine --quiet
 	$(VENV)/bin/python -m coverage report
 
-benchmark: packages $(VENV)/.installed-benchmark ## Side by side with the peers; some take many minutes
-	$(VENV)/bin/python -m benchmarks
+benchmark: packages $(VENV)/.installed-benchmark ## Side by side with the peers, for many minutes (ARGS: rooms)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## Remove what was built; not var/, which holds data
 	rm -rf $(VENV) build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
