@@ -1,0 +1,126 @@
+"""The access log, at the cost of what its format shows.
+
+gunicorn fills in every atom of every request. Where its own `Logger` is in use
+and nothing of it is overridden, the atoms are made when the format asks for
+them. Any other logger (statsd, a class of one's own, logconfig) is called as
+gunicorn calls it. Runs in the greenlet of the request.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from gunicorn.glogging import Logger, SafeAtoms
+
+#: Called with response, request, environ and the seconds it took.
+Log = Callable[[Any, Any, dict[str, Any], float], object]
+
+
+def access_log(log: Any, cfg: Any) -> Log | None:
+    """How to write the line of one request; None where no log is kept."""
+    kind = type(log)
+    if kind.access is not Logger.access:
+        return lambda resp, req, environ, seconds: log.access(
+            resp, req, environ, timedelta(seconds=seconds)
+        )
+    if not log.access_log_enabled:
+        return None
+    configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
+    overridden = (
+        kind.atoms is not Logger.atoms
+        or kind.now is not Logger.now
+        or log.atoms_wrapper_class is not SafeAtoms
+    )
+    if configured or overridden:
+        return lambda resp, req, environ, seconds: log.access(
+            resp, req, environ, timedelta(seconds=seconds)
+        )
+    return _Lazy(log, cfg).write
+
+
+class _Lazy:
+    def __init__(self, log: Any, cfg: Any) -> None:
+        self._log = log
+        self._format = cfg.access_log_format
+        self._second = 0
+        self._now = ""
+
+    def write(self, resp: Any, req: Any, environ: dict[str, Any], seconds: float) -> None:
+        logger = self._log.access_log
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        atoms = Atoms(self, resp, req, environ, seconds)
+        record = logger.makeRecord(
+            logger.name, logging.INFO, "(access log)", 0, self._format, (atoms,), None
+        )
+        logger.handle(record)
+
+    def now(self) -> str:
+        """gunicorn's %(t)s, made once a second."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._now = time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(second))
+        return self._now
+
+    def eager(self, atoms: "Atoms") -> dict[str, Any]:
+        """All atoms, as gunicorn makes them."""
+        taken = timedelta(seconds=atoms.seconds)
+        made = self._log.atoms(atoms.resp, atoms.req, atoms.environ, taken)
+        atoms_by_name: dict[str, Any] = SafeAtoms(made)
+        return atoms_by_name
+
+
+class Atoms(dict[str, Any]):
+    """The atoms of one line, each made when it is asked for."""
+
+    def __init__(
+        self, log: _Lazy, resp: Any, req: Any, environ: dict[str, Any], seconds: float
+    ) -> None:
+        super().__init__(l="-")  # logging takes only a mapping that is not empty
+        self.log = log
+        self.resp = resp
+        self.req = req
+        self.environ = environ
+        self.seconds = seconds
+
+    def __missing__(self, key: str) -> Any:
+        make = _ATOMS.get(key)
+        if make is None:
+            return self.log.eager(self)[key]
+        value = make(self)
+        return value.replace('"', '\\"') if isinstance(value, str) else value
+
+
+def _field(name: str) -> Callable[[Atoms], Any]:
+    return lambda atoms: atoms.environ.get(name, "-")
+
+
+def _request_line(atoms: Atoms) -> str:
+    environ = atoms.environ
+    return f"{environ['REQUEST_METHOD']} {environ['RAW_URI']} {environ['SERVER_PROTOCOL']}"
+
+
+_ATOMS: dict[str, Callable[[Atoms], Any]] = {
+    "h": _field("REMOTE_ADDR"),
+    "t": lambda atoms: atoms.log.now(),
+    "r": _request_line,
+    "s": lambda atoms: str(atoms.resp.status).split(None, 1)[0],
+    "m": lambda atoms: atoms.environ.get("REQUEST_METHOD"),
+    "U": lambda atoms: atoms.environ.get("PATH_INFO"),
+    "q": lambda atoms: atoms.environ.get("QUERY_STRING"),
+    "H": lambda atoms: atoms.environ.get("SERVER_PROTOCOL"),
+    "b": lambda atoms: str(atoms.resp.sent),
+    "B": lambda atoms: atoms.resp.sent,
+    "f": _field("HTTP_REFERER"),
+    "a": _field("HTTP_USER_AGENT"),
+    "T": lambda atoms: int(atoms.seconds),
+    "D": lambda atoms: int(atoms.seconds * 1_000_000),
+    "M": lambda atoms: int(atoms.seconds * 1000),
+    "L": lambda atoms: f"{atoms.seconds:.6f}",
+    "u": lambda atoms: (
+        "-" if "HTTP_AUTHORIZATION" not in atoms.environ else atoms.log.eager(atoms)["u"]
+    ),
+}

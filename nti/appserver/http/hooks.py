@@ -1,0 +1,25 @@
+"""What the worker tells the HTTP server about the rooms above it.
+
+Only the record of callables lives here. The server calls them on the hub, so
+none may switch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _never(path: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Decisions that belong to other rooms.
+
+    :param is_health: whether a request for this path is answered even when every
+        slot is taken. It sees the path as sent, without the query.
+    :param drain_reason: why the worker stops, "restart" or "shutdown".
+    """
+
+    is_health: Callable[[str], bool] = _never
+    drain_reason: Callable[[], str] = lambda: "shutdown"

@@ -1,0 +1,213 @@
+"""Answering: gunicorn's `Response`, with the head and the first bytes in one send.
+
+Runs in the greenlet of the request; writing switches where the client does not
+take the bytes at once. Which headers may be sent, when a body is left out, how
+it is framed: gunicorn's rules, and where they are not short, gunicorn's code.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from typing import Any
+
+from gunicorn import SERVER
+from gunicorn.http.wsgi import STATUS_RE, _make_early_hints_callback
+from gunicorn.http.wsgi import Response as StockResponse
+
+from nti.appserver.http.head import TABLE_SIZE
+
+Header = tuple[str, str]
+
+#: A body up to this is sent with its head; a larger one would cost more to copy than to send.
+JOIN_SIZE = 64 * 1024
+
+#: Header fields that were found valid and have no meaning for us: the text to send.
+_plain: dict[Header, str] = {}
+
+#: Status lines that were found valid: the code, and whether they forbid a body.
+_statuses: dict[str, tuple[int, bool]] = {}
+
+#: Bounds what is kept: values that differ every time are longer than most.
+_PLAIN_SIZE = 128
+
+
+class _Clock:
+    """The Date field, made once a second."""
+
+    def __init__(self) -> None:
+        self.second = 0
+        self.text = ""
+
+    def date(self) -> str:
+        second = int(time.time())
+        if second != self.second:
+            self.second = second
+            self.text = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        return self.text
+
+
+_date = _Clock().date
+
+
+class Response(StockResponse):  # type: ignore[misc]
+    """One response.
+
+    :param keeps: asked when the head is sent: whether the worker still keeps
+        connections. It may have begun to drain since the request came.
+    """
+
+    version = SERVER
+
+    def __init__(self, req: Any, sock: Any, cfg: Any, keeps: Callable[[], bool]) -> None:
+        self.req = req
+        self.sock = sock
+        self.cfg = cfg
+        self.status: str | None = None
+        self.headers: list[Header] = []
+        self.response_length = None
+        self.chunked = self.must_close = self.headers_sent = self.upgrade = False
+        self._omits_body = self._omits_body_warned = False
+        self.sent = 0
+        self._keeps = keeps
+        self._head = ""
+
+    def early_hints(self, headers: Iterable[Header]) -> None:
+        """`wsgi.early_hints`: send a 103 response (RFC 8297)."""
+        _make_early_hints_callback(self.req, self.sock, self)(headers)
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """PEP 3333's start_response.
+
+        :raises ValueError, TypeError, InvalidHeader: what may not be sent.
+        """
+        if exc_info is not None or self.status is not None or status not in _statuses:
+            self._head = ""
+            return self._start_checked(status, headers, exc_info)
+        self.status = status
+        code, bodiless = _statuses[status]
+        self.status_code = code
+        head = ""
+        for header in headers:
+            try:
+                head += _plain[header]
+                self.headers.append(header)
+            except (KeyError, TypeError):
+                head += self._header(header)
+        if bodiless or self.req.method == "HEAD":
+            return self._restart(status, headers)
+        self._head = head
+        if self.response_length is None:
+            self.chunked = self.is_chunked()
+        return self.write
+
+    def _restart(self, status: str, headers: Any) -> Any:
+        """A response without a body: gunicorn knows which fields it may keep."""
+        self.status = self.response_length = None
+        self.headers = []
+        return super().start_response(status, headers)
+
+    def _start_checked(self, status: str, headers: Any, exc_info: Any) -> Any:
+        write = super().start_response(status, headers, exc_info)
+        if STATUS_RE.fullmatch(status) and len(_statuses) < TABLE_SIZE:
+            code = self.status_code
+            _statuses[status] = (code, code in (204, 304) or code < 200)
+        return write
+
+    def _header(self, header: Any) -> str:
+        """Check one field; the text to send, '' where it is not sent."""
+        before = len(self.headers)
+        length = self.response_length
+        self.process_headers((header,))
+        if len(self.headers) == before:
+            return ""
+        name, value = self.headers[-1]
+        text = f"{name}: {value}\r\n"
+        kept = type(header) is tuple and self.response_length == length and len(text) < _PLAIN_SIZE
+        if kept and name.lower() not in ("content-length", "upgrade", "set-cookie", "etag"):
+            if len(_plain) >= TABLE_SIZE:
+                _plain.clear()
+            _plain[header] = text
+        return text
+
+    def head(self) -> bytes:
+        """The bytes of the head, made now: Date and Connection tell this moment."""
+        if not self._keeps():
+            self.must_close = True
+        req = self.req
+        connection = "close" if self.should_close() else "keep-alive"
+        if self.upgrade:
+            connection = "upgrade"
+        fields = self._head or "".join([f"{name}: {value}\r\n" for name, value in self.headers])
+        framing = "Transfer-Encoding: chunked\r\n" if self.chunked else ""
+        major, minor = req.version
+        return (
+            f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n{_date()}"
+            f"Connection: {connection}\r\n{framing}{fields}\r\n"
+        ).encode("latin-1")
+
+    def send_headers(self) -> None:
+        """Send the head on its own, unless it has been sent."""
+        if not self.headers_sent:
+            self.sock.sendall(self.head())
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        """Put body bytes on the wire, behind the head if that has not left yet."""
+        if self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        if not self.headers_sent:
+            head = self.head()
+            self.headers_sent = True
+            if len(data) > JOIN_SIZE:
+                self.sock.sendall(head)
+            else:
+                data = head + data
+        self.sock.sendall(data)
+
+    def write(self, data: bytes) -> None:
+        """Send some of the body; the head goes with the first of it."""
+        if type(data) is not bytes or self._omits_body:
+            super().write(data)
+            return
+        size = len(data)
+        if self.response_length is not None:
+            left = self.response_length - self.sent
+            if left < size:
+                data = data[: max(left, 0)]
+                size = len(data)
+        if size:
+            self.sent += size
+            self._emit_body(data)
+        elif not self.headers_sent:
+            self.send_headers()
+
+    def finish(self, pieces: Iterable[bytes]) -> None:
+        """Send the rest of the body and end the response.
+
+        A body that is a list is whole already: what is short of it is sent at once.
+        """
+        if not self.chunked or type(pieces) not in (list, tuple) or not all(pieces):
+            for piece in pieces:
+                self.write(piece)
+        else:
+            size = sum(map(len, pieces))
+            if self.headers_sent or size > JOIN_SIZE or not all(type(p) is bytes for p in pieces):
+                for piece in pieces:
+                    self.write(piece)
+            elif pieces:
+                self.sent += size
+                body = b"".join([b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces])
+                head = self.head()
+                self.headers_sent = True
+                self.sock.sendall(head + body + b"0\r\n\r\n")
+                return
+        self.close()
+
+    def close(self) -> None:
+        """End the response: the last chunk, or the head where there was no body."""
+        if not self.headers_sent:
+            head = self.head()
+            self.headers_sent = True
+            self.sock.sendall(head + b"0\r\n\r\n" if self.chunked else head)
+        elif self.chunked:
+            self.sock.sendall(b"0\r\n\r\n")

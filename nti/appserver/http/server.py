@@ -1,0 +1,220 @@
+"""The HTTP server of one worker: its main loop, its limits, and draining.
+
+`HTTPServer(worker, settings=..., hooks=...).run()` is all of a worker's life
+between boot and end. `run` waits in the main greenlet; `dispatch`, `expire` and
+accepting run on the hub and must not switch.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gunicorn.sock import ssl_context
+
+from nti.appserver.http.connection import (
+    BUSY,
+    LINGERING,
+    PARKED,
+    Connection,
+)
+from nti.appserver.http.deadlines import NEVER, Deadlines
+from nti.appserver.http.hooks import Hooks
+from nti.appserver.http.listener import READ, Listener
+from nti.appserver.http.pool import Pool
+from nti.appserver.http.serving import Serving
+from nti.appserver.metrics import Counter, Gauge
+from nti.appserver.settings import Settings
+
+#: Requests for health that are served although every slot is taken.
+RESERVED = 16
+
+#: A connection that has been idle for longer is closed when the worker drains. A younger one
+#: may have a request on its way, from a proxy that keeps connections: it stays for as long.
+YOUNG_SECONDS = 0.5
+
+#: How often the arbiter hears that this worker lives.
+NOTIFY_SECONDS = 1.0
+
+refused = Counter("appserver_requests_refused_total", "Requests answered 503: no slot was free.")
+_open: dict[str, Callable[[], float]] = {}
+connections_open = Gauge(
+    "appserver_connections_open",
+    "Client connections, idle and upgraded ones included.",
+    function=lambda: _open["open"]() if _open else 0,
+)
+connections_parked = Gauge(
+    "appserver_connections_parked",
+    "Client connections that wait for a request, without a greenlet.",
+    function=lambda: _open["parked"]() if _open else 0,
+)
+
+
+class HTTPServer:
+    """Serves a gunicorn worker's sockets.
+
+    :param worker: gunicorn's, with its application loaded.
+    :param settings: limits and timeouts.
+    :param hooks: decisions that belong to other rooms.
+    """
+
+    def __init__(self, worker: Any, *, settings: Settings, hooks: Hooks | None = None) -> None:
+        self.worker = worker
+        self.settings = settings
+        self.hooks = hooks or Hooks()
+        self.log = worker.log
+        self.hub = gevent.get_hub()
+        self.loop = self.hub.loop
+        self.limit = worker.worker_connections
+        #: Requests that a greenlet works on.
+        self.busy = 0
+        #: Connections that have left HTTP.
+        self.upgraded = 0
+        self.connections: set[Connection] = set()
+        self.deadlines: Deadlines[Connection] = Deadlines(self.loop, self.expire)
+        self._pool = Pool(self.hub, self._escaped)
+        self._serving = Serving(self)
+        self._wake = Event()
+        self._drain_callbacks: dict[int, Callable[[str], object]] = {}
+        self._draining = ""
+        self._next = 0
+        context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
+        self._listeners = [Listener(self, sock, context) for sock in worker.sockets]
+
+    def run(self) -> None:
+        """Serve until the worker is told to stop, finish what is in hand, return."""
+        _open["open"] = lambda: len(self.connections)
+        _open["parked"] = lambda: max(0, len(self.connections) - self.busy - self.upgraded)
+        signalled = self.loop.io(self.worker.PIPE[0], READ) if self.worker.PIPE else None
+        if signalled is not None:
+            signalled.start(self._signalled)
+        self.deadlines.start()
+        for listener in self._listeners:
+            listener.start()
+        try:
+            while self.worker.alive:
+                self.worker.notify()
+                self._wake.wait(NOTIFY_SECONDS)
+                self._wake.clear()
+            self._drain()
+        finally:
+            if signalled is not None:
+                signalled.stop()
+                signalled.close()
+
+    def wake(self) -> None:
+        """Have `run` look at once whether the worker still lives. Never switches."""
+        self._wake.set()
+
+    def _signalled(self) -> None:
+        # gunicorn has every signal write a byte here; its handler has run when this returns.
+        with contextlib.suppress(OSError):
+            os.read(self.worker.PIPE[0], 4096)
+        self._wake.set()
+
+    # -- connections, on the hub
+
+    def dispatch(self, conn: Connection, data: bytes) -> None:
+        """Hub: have a greenlet serve what has come, or refuse it."""
+        conn.state = BUSY
+        conn.deadline = NEVER
+        conn.buffer = b""
+        self.busy += 1
+        if self.busy <= self.limit or self._admits(data):
+            self._pool.run(self._serving.serve, conn, data)
+        else:
+            refused.inc()
+            self._pool.run(self._serving.refuse, conn, data)
+
+    def dispatch_stock(self, conn: Connection) -> None:
+        """Hub: leave the connection to gunicorn's own code."""
+        conn.state = BUSY
+        conn.deadline = NEVER
+        self.busy += 1
+        self._pool.run(self._serving.stock, conn, b"")
+
+    def _admits(self, data: bytes) -> bool:
+        """Whether a request is served although every slot is taken."""
+        if self.busy > self.limit + RESERVED:
+            return False
+        words = data[:1024].split(b" ", 2)
+        if len(words) < 3:
+            return False
+        path = words[1].partition(b"?")[0].decode("latin-1")
+        return words[0] in (b"GET", b"HEAD") and self.hooks.is_health(path)
+
+    def expire(self, conn: Connection) -> None:
+        """Hub: the connection's deadline has passed."""
+        if conn.waiter is not None:
+            conn.waiter.throw(TimeoutError("the peer was silent for too long"))
+        else:
+            conn.close()
+
+    def full(self) -> bool:
+        """Hub: whether no more connections may be open; accepting then pauses."""
+        if len(self.connections) < self.settings.connections:
+            return False
+        for listener in self._listeners:
+            listener.pause()
+        return True
+
+    def forget(self, conn: Connection) -> None:
+        """The connection is closed."""
+        self.connections.discard(conn)
+        if self._draining:
+            if not self.connections:
+                self._wake.set()
+        elif len(self.connections) == self.settings.connections - 1:
+            for listener in self._listeners:
+                listener.start()
+
+    def _escaped(self, problem: BaseException) -> None:
+        self.log.error("Error on a connection", exc_info=problem)
+
+    # -- draining
+
+    def on_drain(self, callback: Callable[[str], object]) -> Callable[[], object]:
+        """Call `callback(reason)` in a new greenlet when draining begins; cancels it."""
+        if self._draining:
+            gevent.spawn(callback, self._draining)
+        self._next = key = self._next + 1
+        self._drain_callbacks[key] = callback
+        return lambda: self._drain_callbacks.pop(key, None)
+
+    def _drain(self) -> None:
+        """Take no new connections, close idle ones, finish requests, up to graceful_timeout."""
+        self._draining = self.hooks.drain_reason()
+        for listener in self._listeners:
+            listener.stop()
+        now = monotonic()
+        for conn in list(self.connections):
+            self._drain_idle(conn, now)
+        for callback in list(self._drain_callbacks.values()):
+            gevent.spawn(callback, self._draining)
+        end = now + self.worker.cfg.graceful_timeout
+        while self.connections and monotonic() < end:
+            self.worker.notify()
+            self._wake.wait(max(0.0, min(NOTIFY_SECONDS, end - monotonic())))
+            self._wake.clear()
+        if self.busy or self.upgraded:
+            self.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
+            self._pool.kill()
+            end = monotonic() + NOTIFY_SECONDS
+            while self._pool.running() and monotonic() < end:
+                gevent.sleep(0.02)
+        for conn in list(self.connections):
+            conn.close()
+        self.deadlines.stop()
+
+    def _drain_idle(self, conn: Connection, now: float) -> None:
+        if conn.state not in (PARKED, LINGERING) or conn.buffer:
+            return
+        idle = self._serving.keepalive if conn.seen else self.settings.head_timeout
+        since = conn.deadline - idle
+        if conn.state == PARKED and now - since >= YOUNG_SECONDS:
+            conn.close()
+        elif conn.state == PARKED:
+            self.deadlines.watch(conn, min(conn.deadline, since + YOUNG_SECONDS))

@@ -1,0 +1,94 @@
+"""Requests that gunicorn's own parser must judge.
+
+Everything unusual comes here with its bytes unread: chunked bodies,
+expectations, the PROXY and uwsgi protocols, odd targets, and whatever is wrong.
+The parser is pinned to gunicorn's Python one: how strict we are does not depend
+on what happens to be installed.
+
+`judge` runs on the hub and never waits: it parses what has come so far with a
+reader that gives up where it would have to wait. The rest runs in greenlets.
+"""
+
+import copy
+from typing import Any
+
+from gunicorn.http import get_parser
+from gunicorn.http.unreader import Unreader
+
+from nti.appserver.http.connection import RECEIVE_SIZE, Connection
+
+
+class Incomplete(Exception):
+    """The parser wants bytes that have not come yet."""
+
+
+class _Held(Unreader):  # type: ignore[misc]
+    """Reads what has come so far."""
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        raise Incomplete
+
+
+class ConnectionUnreader(Unreader):  # type: ignore[misc]
+    """Reads on from a connection, with a deadline for each silence.
+
+    :param data: what was read from it already.
+    :param seconds: the longest silence.
+    """
+
+    def __init__(self, conn: Connection, data: bytes, seconds: float) -> None:
+        super().__init__()
+        self._conn = conn
+        self.seconds = seconds
+        self.unread(data)
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """The next bytes; b"" at the end of the stream.
+
+        :raises TimeoutError: nothing came in time.
+        """
+        return self._conn.receive(max(RECEIVE_SIZE, size_hint or 0), self.seconds)
+
+
+def pinned(cfg: Any, *, schemes: bool) -> Any:
+    """gunicorn's configuration with its Python parser.
+
+    :param schemes: whether headers of trusted peers may name the scheme.
+    """
+    cfg = copy.copy(cfg)
+    cfg.settings = dict(cfg.settings)
+    changes = (
+        {"http_parser": "python"}
+        if schemes
+        else {
+            "http_parser": "python",
+            "secure_scheme_headers": {},
+        }
+    )
+    for name, value in changes.items():
+        cfg.settings[name] = setting = copy.copy(cfg.settings[name])
+        setting.value = value
+    return cfg
+
+
+def parser(cfg: Any, conn: Connection, sock: Any, data: bytes, seconds: float) -> Any:
+    """gunicorn's parser for the next request of a connection."""
+    made = get_parser(cfg, sock, conn.peer)
+    made.unreader = ConnectionUnreader(conn, data, seconds)
+    made.req_count = int(conn.seen)
+    return made
+
+
+def judge(cfg: Any, conn: Connection, data: bytes) -> bool:
+    """Whether gunicorn's parser has seen enough: a whole head, or a fault in it."""
+    made = get_parser(cfg, (), conn.peer)
+    made.unreader = _Held()
+    made.unreader.unread(data)
+    made.req_count = int(conn.seen)
+    try:
+        next(made)
+    except Incomplete:
+        return False
+    except Exception:
+        return True  # the greenlet that serves meets it again, and answers
+    return True
