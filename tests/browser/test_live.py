@@ -16,7 +16,7 @@ def test_a_note_appears_in_the_other_window_and_survives_a_crash(
     site: Site, two_windows: tuple[Window, Window]
 ) -> None:
     writer, other = two_windows
-    writer.sign_in(site.sign_in_link(), "Ada")
+    writer.sign_in(site.sign_in_link(), "Ada", picture="sign-in")
     assert "token" not in writer.driver.current_url
     other.open(site.url)
     for window in two_windows:

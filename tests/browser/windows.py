@@ -101,10 +101,12 @@ class Window:
         self.driver.get(address)
         self.wait_for_live("live")
 
-    def sign_in(self, link: str, name: str) -> None:
+    def sign_in(self, link: str, name: str, picture: str = "") -> None:
+        """Open the link to sign in with, and give a name."""
         self.open(link)
         self.one("#name").send_keys(name)
-        self.picture("sign-in")
+        if picture:
+            self.picture(picture)
         self.one("#sign-in-form .row button:last-child").click()
         self.wait(lambda: name in self.one("#who").text, f"{name} has signed in")
 
