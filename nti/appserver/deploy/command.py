@@ -1,0 +1,77 @@
+"""`nti-appserver config SYSTEM`: the commands, made from the catalogue and the options' table.
+
+Runs in a process of its own that serves nothing.
+"""
+
+from pathlib import Path
+
+import click
+
+from nti.appserver.deploy.options import by_name
+from nti.appserver.deploy.output import as_text, write
+from nti.appserver.deploy.render import render
+from nti.appserver.deploy.systems import SYSTEMS, System
+from nti.appserver.errors import ConfigurationError
+
+
+def _run(
+    system: str, variant: str, output: Path | None, force: bool, options: dict[str, object]
+) -> None:
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    try:
+        files = render(system, variant, **given)
+        if output is None:
+            click.echo(as_text(files), nl=False)
+            return
+        for path in write(files, output, replace=force):
+            click.echo(str(path))
+    except ConfigurationError as problem:
+        raise click.ClickException(str(problem)) from None
+
+
+def _option(system: System, name: str) -> click.Option:
+    option = by_name()[name]
+    takers = [variant for variant in system.variants if name in variant.options]
+    defaults = {dict(variant.defaults).get(name, option.default) for variant in takers}
+    help_text = f"{option.doc} [{' or '.join(sorted(defaults))}]"
+    if len(takers) < len(system.variants):
+        help_text += f" Variants: {', '.join(variant.name for variant in takers)}."
+    return click.Option([option.flag], help=help_text, multiple=option.many, metavar="VALUE")
+
+
+def _command(system: System) -> click.Command:
+    variants = [variant.name for variant in system.variants]
+
+    def callback(variant: str, output: Path | None, force: bool, **options: object) -> None:
+        _run(system.name, variant, output, force, options)
+
+    params: list[click.Parameter] = [
+        click.Option(
+            ["--variant"],
+            type=click.Choice(variants),
+            default=variants[0],
+            show_default=True,
+            help=" ".join(f"{variant.name}: {variant.doc}" for variant in system.variants),
+        ),
+        click.Option(
+            ["-o", "--output"],
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="Write files there instead of to standard output.",
+        ),
+        click.Option(["--force"], is_flag=True, help="Replace files that are there."),
+        *(_option(system, name) for name in system.options),
+    ]
+    epilog = f"Check it with: {system.check}."
+    if system.apply:
+        epilog += f" Put it to use with: {system.apply}"
+    return click.Command(
+        system.name, params=params, callback=callback, help=system.doc, epilog=epilog
+    )
+
+
+config = click.Group(
+    "config",
+    commands={system.name: _command(system) for system in SYSTEMS},
+    help="Print the configuration of a system around the server, from its tested template.",
+)
