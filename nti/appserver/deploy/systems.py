@@ -189,7 +189,7 @@ SYSTEMS: tuple[System, ...] = (
                 _GUNICORN,
             ),
         ),
-        check="nti-appserver doctor --gunicorn /etc/nti-appserver/gunicorn.conf.py",
+        check="nti-appserver doctor --check --gunicorn /etc/nti-appserver/gunicorn.conf.py",
         apply="systemctl reload nti-appserver",
     ),
     System(

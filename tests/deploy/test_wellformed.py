@@ -1,0 +1,150 @@
+"""Every rendered configuration is read by the program that it is for."""
+
+import os
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nti.appserver.deploy.command import config
+from nti.appserver.deploy.doctor import doctor
+from nti.appserver.deploy.render import render
+from nti.appserver.deploy.systems import SYSTEMS
+from nti.appserver.errors import ConfigurationError
+
+
+def need(program: str) -> str:
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin")
+    if found is None:
+        if os.environ.get("REQUIRE_PROXIES") == "1":
+            pytest.fail(f"{program} is not installed")
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    key, crt, both = folder / "server.key", folder / "server.crt", folder / "srv_comb.pem"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    done = run(
+        *[need("openssl"), "req", "-x509", *curve, "-days", "2", "-subj", "/CN=localhost"],
+        *["-keyout", key, "-out", crt],
+    )
+    assert done.returncode == 0, done.stderr
+    both.write_text(crt.read_text() + key.read_text())
+    return {"certificate": str(crt), "key": str(key), "combined": str(both)}
+
+
+@pytest.mark.parametrize("variant", ["implicit", "explicit", "complete", "static"])
+def test_nginx_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> None:
+    options = {"nginx_log": str(tmp_path / "access.log"), "root": str(tmp_path)}
+    if variant == "complete":
+        options |= {name: tls[name] for name in ("certificate", "key")}
+    (tmp_path / "site.conf").write_text(render("nginx", variant, **options)["nti-appserver.conf"])
+    paths = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = tmp_path / "nginx.conf"
+    main.write_text(
+        f"pid {tmp_path}/pid; events {{}} http {{ {paths} include {tmp_path}/site.conf; }}"
+    )
+    done = run(need("nginx"), "-t", "-e", "stderr", "-p", tmp_path, "-c", main)
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
+
+
+@pytest.mark.parametrize("variant", ["plain", "tls", "stunnel", "several"])
+def test_haproxy_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> None:
+    options = {"combined": tls["combined"]} if variant in ("tls", "several") else {}
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(render("haproxy", variant, **options)["haproxy.cfg"])
+    done = run(need("haproxy"), "-c", "-f", path)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+
+
+@pytest.mark.parametrize("variant", ["tcp", "unix"])
+def test_systemd_verifies_the_units_and_finds_them_confined(variant: str, tmp_path: Path) -> None:
+    analyze = need("systemd-analyze")
+    prefix = tmp_path / "venv"
+    (prefix / "bin").mkdir(parents=True)
+    for name in ("gunicorn", "nti-appserver"):
+        (prefix / "bin" / name).symlink_to("/bin/true")
+    units = []
+    for name, text in render("systemd", variant, prefix=str(prefix)).items():
+        (tmp_path / name).write_text(text)
+        units.append(tmp_path / name)
+    done = run(analyze, "verify", "--man=no", *units)
+    assert (done.returncode, done.stderr) == (0, "")
+    scored = run(analyze, "security", "--offline=yes", "--threshold=20", units[0])
+    assert scored.returncode == 0, scored.stdout[-500:] + scored.stderr
+
+
+def test_launchd_and_logrotate_read_theirs(tmp_path: Path) -> None:
+    job = plistlib.loads(next(iter(render("launchd").values())).encode())
+    assert job["ProgramArguments"][0] == "/opt/nti/bin/gunicorn"
+    path = tmp_path / "rotate"
+    path.write_text(
+        render("logrotate", log_dir=str(tmp_path), user="root", group="root")["nti-appserver"]
+    )
+    path.chmod(0o644)
+    done = run(need("logrotate"), "--debug", path)
+    assert done.returncode == 0, done.stderr
+    assert "error:" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("system", "variant", "options", "said"),
+    [
+        ("ngnix", "", {}, "did you mean nginx?"),
+        ("nginx", "complet", {}, "did you mean complete?"),
+        ("nginx", "implicit", {"certificate": "/x"}, "unknown option"),
+        ("nginx", "implicit", {"root": "/x;}"}, "an absolute path"),
+        ("nginx", "implicit", {"timeout": "20"}, "ping interval"),
+        ("haproxy", "tls", {"app": "10.0.0.1:1 10.0.0.2:1"}, "--variant several"),
+    ],
+)
+def test_a_mistake_is_named(system: str, variant: str, options: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
+        render(system, variant, **options)
+
+
+def test_every_variant_renders_and_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    for system in SYSTEMS:
+        for variant in system.variants:
+            folder = tmp_path / system.name / variant.name
+            folder.mkdir(parents=True)
+            command = [system.name, "--variant", variant.name, "-o", str(folder)]
+            assert CliRunner().invoke(config, command).exit_code == 0
+            made = [folder / file.name for file in variant.files]
+            made[0].write_text("mine")
+            refused = CliRunner().invoke(config, command)
+            assert refused.exit_code == 1
+            assert "--force" in refused.output
+            assert made[0].read_text() == "mine"
+            assert CliRunner().invoke(config, [*command, "--force"]).exit_code == 0
+            assert made[0].read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("def app(e, s): ...", 0), ("def app(e, s: ...", 1), ("", 1)]
+)
+def test_a_reload_is_refused_for_code_that_does_not_load(
+    code: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site_code.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("NTI_APPSERVER_APPLICATION", "site_code:app")
+    path = tmp_path / "gunicorn.conf.py"
+    path.write_text(render("gunicorn", var=str(tmp_path / "var"))["gunicorn.conf.py"])
+    result = CliRunner().invoke(doctor, ["--check", "--gunicorn", str(path)])
+    assert result.exit_code == status, result.output
