@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     #: The configured application; gunicorn looks it up by this name.
     app: WSGIApplication
 
+#: Answered even when every slot is taken.
+HEALTH_PATHS = frozenset(("/_ops/ping", "/_ops/ready"))
+
 _apps: list[DeferredApplication] = []
 
 
@@ -109,7 +112,11 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
             self.log.info("Serving %s", boot.addresses(self.sockets, tls=self.cfg.is_ssl))
         self.entry.state = State.SERVING
         roster().note_serving()
-        super().run()
+        from nti.appserver.http.hooks import Hooks
+        from nti.appserver.http.server import HTTPServer
+
+        hooks = Hooks(is_health=HEALTH_PATHS.__contains__, drain_reason=lambda: self.drain_reason)
+        HTTPServer(self, settings=self.settings, hooks=hooks).run()
         self._hooks.ended()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
