@@ -1,0 +1,27 @@
+"""The primitives of real threads, as they are without monkey patching.
+
+Safe to use from any thread. None of these switches greenlets: `sleep` and a
+contended lock stop the whole thread, the hub with it, so on a hub's thread
+they are for moments alone.
+"""
+
+import _thread
+from typing import Any
+
+from gevent import monkey
+
+start_new_thread = monkey.get_original("_thread", "start_new_thread")
+get_ident = monkey.get_original("_thread", "get_ident")
+sleep = monkey.get_original("time", "sleep")
+gethostbyaddr = monkey.get_original("socket", "gethostbyaddr")
+
+#: A lock that stops a thread; it is not re-entrant.
+Lock: Any = monkey.get_original("_thread", "allocate_lock")
+
+#: A re-entrant lock owned by a thread. Patching replaces `threading.RLock` only.
+RLock: Any = _thread.RLock
+
+
+def is_patched() -> bool:
+    """Whether this process runs greenlets in place of threads: threading and socket are patched."""
+    return bool(monkey.is_module_patched("threading") and monkey.is_module_patched("socket"))
