@@ -175,6 +175,11 @@ class Settings:
     request_deadline: float = setting(
         30.0, seconds(0.1, 86_400), "After this a unit of work is not tried again."
     )
+    stream_deadline: float = setting(
+        300.0,
+        seconds(0.1, 86_400),
+        "How long a streamed response may go on reading from the database after its commit.",
+    )
     body_memory: int = setting(
         256 * 1024,
         size(0, 1 << 30),
@@ -246,6 +251,11 @@ class Settings:
         0.5,
         seconds(0, 3600),
         "Report a greenlet that keeps the hub from running for longer than this; 0: never.",
+    )
+    debug_units: bool = setting(
+        False,
+        BOOLEAN,
+        "Report persistent objects that are kept past their unit of work; slow, for development.",
     )
     log_format: str = setting("text", choice("text", "json"), "How log lines are written.")
     ops_allow: tuple[str, ...] = setting(

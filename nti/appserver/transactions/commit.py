@@ -1,0 +1,136 @@
+"""The transaction of a unit of work: two-phase commit that is never left half done.
+
+nti.transactions' loop begins a transaction and ends it by `nti_commit` or
+`nti_abort`. `begin_attempt` makes that transaction one of ours by changing its
+class: the loop stays the engine, and these two methods are where leases,
+effects and measurements meet it. All of it runs in the unit's greenlet, except
+what `shielded` runs; a switch is safe anywhere, since a transaction belongs to
+one greenlet.
+"""
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from nti.transactions import loop as _loop
+from transaction._transaction import Transaction, rm_key
+
+from nti.appserver.transactions.effects import EffectQueue
+from nti.appserver.transactions.instruments import ABORTED, COMMIT_SECONDS, COMMITTED
+from nti.appserver.transactions.shield import shielded
+
+if TYPE_CHECKING:
+    from nti.appserver.transactions.units import Unit
+
+logger = logging.getLogger("nti.appserver.transactions")
+
+assert _loop  # importing it gives Transaction its nti_commit and nti_abort
+
+
+class UnitTransaction(Transaction):  # type: ignore[misc]
+    """A transaction that a unit of work commits or aborts; applications may not."""
+
+    #: Set by `begin_attempt`; None once the transaction has ended.
+    unit: "Unit | None" = None
+    #: What its abort counts as.
+    outcome = ABORTED
+    _arrived: BaseException | None = None
+
+    def writes(self) -> list[Any]:
+        """The data managers that have joined, effects not counted."""
+        return [each for each in self._resources if not isinstance(each, EffectQueue)]
+
+    def nti_commit(self) -> None:
+        """Commit, then let the effects happen.
+
+        :raises BaseException: a kill or timeout that arrived after the vote is
+            raised here, when the commit and the effects are done.
+        """
+        unit = self.unit
+        assert unit is not None
+        if not self._resources:
+            super().nti_commit()
+            unit.take_effects()
+            self._ended(COMMITTED)
+            return
+        unit.annotate(self)
+        began = perf_counter()
+        super().nti_commit()
+        COMMIT_SECONDS.observe(perf_counter() - began)
+        queue = unit.take_effects()
+        self._ended(COMMITTED)
+        arrived = self._arrived
+        if queue is not None:
+            arrived = arrived or queue.commit_has_happened(unit)
+        if arrived is not None:
+            raise arrived
+
+    def nti_abort(self) -> None:
+        """Abort, then let the effects of an abort happen. Nothing, once it has ended."""
+        unit = self.unit
+        if unit is None:
+            return
+        queue = unit.take_effects()
+        if not self._resources and queue is None:
+            super().nti_abort()
+            self._ended(self.outcome)
+            return
+        try:
+            arrived = shielded(unit, super().nti_abort)
+        finally:
+            self._ended(self.outcome)
+            if queue is not None:
+                queue.abort_has_happened(unit)
+        if arrived is not None:
+            raise arrived
+
+    def _ended(self, outcome: Any) -> None:
+        outcome.inc()
+        self.unit = None
+
+    def _commitResources(self) -> None:
+        """Two-phase commit, as `transaction` does it, with its end shielded.
+
+        A kill or timeout may come through until all have voted: then all is
+        undone. From there on, and while it is undone, none comes through.
+        """
+        managers = sorted(self._resources, key=rm_key)
+        try:
+            for each in managers:
+                each.tpc_begin(self)
+            for each in managers:
+                each.commit(self)
+            for each in managers:
+                each.tpc_vote(self)
+                self._voted[id(each)] = True
+            self._arrived = shielded(self.unit, self._finish, managers)
+        except BaseException:
+            shielded(self.unit, self._undo, managers)
+            raise
+
+    def _finish(self, managers: list[Any]) -> None:
+        done: list[Any] = []
+        try:
+            for each in managers:
+                each.tpc_finish(self)
+                done.append(each)
+        except BaseException:
+            logger.critical(
+                "a data manager failed after the vote; stored: %r, perhaps not: %r",
+                done,
+                managers[len(done) :],
+            )
+            raise
+
+    def _undo(self, managers: list[Any]) -> None:
+        try:
+            self._cleanup(managers)
+        finally:
+            self._synchronizers.map(lambda each: each.afterCompletion(self))
+
+
+def begin_attempt(tx: Any, unit: "Unit") -> UnitTransaction:
+    """Make the transaction that the loop has just begun the unit's own."""
+    tx.__class__ = UnitTransaction
+    tx.unit = unit
+    return tx  # type: ignore[no-any-return]

@@ -1,0 +1,256 @@
+"""Database connections, leased from a bounded set to one unit of work at a time.
+
+A unit of work takes at most one lease of a database, when it first asks for a
+connection, and gives it back at its end; connections to the other databases of
+a multi-database hang on it. When all are taken it waits its turn. `take` is the
+only place that waits; the mutex is never held across a wait.
+
+`LeasedConnection` notices when an object is used outside of the unit of work
+that its connection is leased to: in a greenlet that was spawned inside it, or
+after its end.
+"""
+
+import contextlib
+import gc
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ZODB.Connection import Connection
+from ZODB.utils import oid_repr, z64
+
+from nti.appserver.errors import AppServerError, ServiceUnavailable
+from nti.appserver.settings import Settings
+from nti.appserver.transactions.current import slot
+from nti.appserver.transactions.instruments import (
+    FOREIGN_USES,
+    KEPT_OBJECTS,
+    LEASE_WAIT_SECONDS,
+    LEASES,
+    LEASES_LOST,
+)
+
+if TYPE_CHECKING:
+    from nti.appserver.transactions.units import Unit
+
+logger = logging.getLogger("nti.appserver.transactions")
+
+#: Frames of these packages say nothing about who took a lease.
+_INNER = ("nti.appserver.transactions", "nti.appserver.pyramid", "pyramid", "ZODB", "webob")
+
+#: Kept objects that one report names.
+_NAMED = 10
+
+
+class ForeignUse(AppServerError):
+    """An object was changed outside of the unit of work that its connection belongs to."""
+
+
+class LeasedConnection(Connection):  # type: ignore[misc]
+    """A ZODB connection that knows the unit of work it is leased to."""
+
+    unit: "Unit | None" = None
+    _reported = False
+
+    def setstate(self, obj: Any) -> None:
+        """Load an object's state; a foreign use is reported, and goes on."""
+        if self.unit is not slot.unit and self.unit is not None and not self._is_ours():
+            self._report(obj)
+        super().setstate(obj)
+
+    def register(self, obj: Any) -> None:
+        """Note that an object has changed.
+
+        :raises ForeignUse: by a greenlet or unit of work that it does not belong to.
+        """
+        if self.unit is not slot.unit and self.unit is not None and not self._is_ours():
+            FOREIGN_USES.labels("write").inc()
+            raise ForeignUse(self._words(obj) + "; look it up in the unit of work that changes it")
+        super().register(obj)
+
+    def _is_ours(self) -> bool:
+        inner = slot.unit
+        while inner is not None:
+            if inner is self.unit:
+                return True
+            inner = inner.outer
+        return False
+
+    def _report(self, obj: Any) -> None:
+        FOREIGN_USES.labels("read").inc()
+        if not self._reported:
+            self._reported = True
+            logger.error("%s", self._words(obj), stack_info=True)
+
+    def _words(self, obj: Any) -> str:
+        assert self.unit is not None
+        user = slot.unit.label if slot.unit is not None else "a greenlet that runs no unit of work"
+        return (
+            f"{type(obj).__name__} {oid_repr(obj._p_oid)} belongs to {self.unit.label} "
+            f"and was used by {user}"
+        )
+
+
+class Lease:
+    """One connection, until it is given back."""
+
+    __slots__ = ("_leases", "connection", "since", "taken_at")
+
+    def __init__(self, leases: "Leases", connection: Any) -> None:
+        self._leases = leases
+        self.connection = connection
+        self.since = monotonic()
+        self.taken_at = _caller()
+
+    def give_back(self) -> None:
+        """Return the connection; nothing, when that has been done. Its transaction has ended."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._leases.give_back(self, connection)
+
+    def __str__(self) -> str:
+        return f"taken {monotonic() - self.since:.1f} s ago at {_place(self.taken_at)}"
+
+    def __del__(self) -> None:
+        if self.connection is not None:
+            LEASES_LOST.inc()
+            logger.error("a database connection was not given back; %s", self)
+            with contextlib.suppress(Exception):
+                self.connection.transaction_manager.abort()
+            self.give_back()
+
+
+class Leases:
+    """The connections of one database that a process leases.
+
+    :param settings: tells the settings to follow: `connection_limit`, `connection_wait`.
+    """
+
+    def __init__(self, db: Any, settings: Callable[[], Settings]) -> None:
+        self._db = db
+        self._settings = settings
+        self._mutex = threading.Lock()
+        self._waiting: deque[Any] = deque()
+        self._count = 0
+        self.taken: set[Lease] = set()  # see _remember
+        if db.klass is Connection:
+            db.klass = LeasedConnection
+        for each in {db, *db.databases.values()}:
+            if each.klass is Connection:
+                each.klass = LeasedConnection
+            each.setPoolSize(max(each.getPoolSize(), settings().connection_limit))
+
+    def take(self, unit: "Unit") -> Lease:
+        """Lease a connection for a unit of work; waits its turn when none is free.
+
+        :raises ServiceUnavailable: none was given back within `connection_wait` seconds.
+        """
+        self._reserve()
+        try:
+            connection = self._db.open(unit.manager)
+        except BaseException:
+            self._release()
+            raise
+        connection.unit = unit
+        LEASES.inc()
+        return Lease(self, connection)
+
+    def give_back(self, lease: Lease, connection: Any) -> None:
+        """Close a connection, whose place goes to who waits longest."""
+        try:
+            _close(connection, self._settings().debug_units)
+        finally:
+            LEASES.dec()
+            self._release()
+
+    def _reserve(self) -> None:
+        settings = self._settings()
+        with self._mutex:
+            if self._count < settings.connection_limit and not self._waiting:
+                self._count += 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        began = monotonic()
+        try:
+            mine = turn.acquire(timeout=settings.connection_wait)
+        except BaseException:
+            if not self._forget(turn):
+                self._release()
+            raise
+        LEASE_WAIT_SECONDS.observe(monotonic() - began)
+        if not mine and self._forget(turn):
+            logger.error(
+                "no database connection within %g s: all %d are leased",
+                settings.connection_wait,
+                settings.connection_limit,
+            )
+            raise ServiceUnavailable("All database connections are in use.", retry_after=1)
+
+    def _forget(self, turn: Any) -> bool:
+        """Stop waiting; False when the turn has come meanwhile."""
+        with self._mutex:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return True
+            return False
+
+    def _release(self) -> None:
+        with self._mutex:
+            if self._waiting and self._count <= self._settings().connection_limit:
+                self._waiting.popleft().release()
+            else:
+                self._count -= 1
+
+
+def _close(connection: Any, debug: bool) -> None:
+    """Close a connection; one still joined to a transaction is aborted first."""
+    unit = getattr(connection, "unit", None)
+    if not connection._needs_to_join:
+        logger.error("a connection was given back while its transaction ran; aborting that")
+        connection.transaction_manager.abort()
+    if debug:
+        report_kept(connection, unit)
+    for each in connection.connections.values():
+        each.unit = None
+        each._reported = False
+    connection.close()
+
+
+def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:
+    """Debug mode: log and return the objects that something still refers to.
+
+    All are made ghosts, so they do not keep one another; what the cache still
+    knows then is referred to from elsewhere.
+    """
+    connection.cacheMinimize()
+    gc.collect()
+    root = connection._cache.get(z64)
+    kept = [obj for obj in connection._cache.cache_data.values() if obj is not root]
+    if kept:
+        KEPT_OBJECTS.inc(len(kept))
+        named = ", ".join(f"{type(obj).__name__} {oid_repr(obj._p_oid)}" for obj in kept[:_NAMED])
+        label = unit.label if unit is not None else "a unit of work"
+        logger.error("%s ends, and %d of its objects are kept: %s", label, len(kept), named)
+    return kept
+
+
+def _caller() -> list[tuple[Any, int]]:
+    """Up to three frames outside of this machinery; their code and line."""
+    frame: Any = sys._getframe(2)
+    found: list[tuple[Any, int]] = []
+    while frame is not None and len(found) < 3:
+        if not frame.f_globals.get("__name__", "").startswith(_INNER):
+            found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return found
+
+
+def _place(frames: list[tuple[Any, int]]) -> str:
+    places = [f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in frames]
+    return ", from ".join(places) or "an unknown place"

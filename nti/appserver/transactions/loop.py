@@ -1,0 +1,157 @@
+"""nti.transactions' loop as the engine of units of work.
+
+The loop begins, runs, vetoes, commits, aborts and tries again. What this file
+adds: the backoff has a cap, the deadline ends the attempts, what a conflict
+was is counted, and every exception aborts, kills and timeouts included. A loop
+has no state of a run, so one serves all units of work with as many attempts.
+It waits between two attempts only, with nothing leased.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from random import SystemRandom, uniform
+from typing import TYPE_CHECKING, Any
+
+from nti.transactions.loop import TransactionLoop
+from transaction.interfaces import AlreadyInTransaction
+
+from nti.appserver.errors import AppServerError
+from nti.appserver.transactions.commit import begin_attempt
+from nti.appserver.transactions.current import slot
+from nti.appserver.transactions.databases import settings_of_process
+from nti.appserver.transactions.instruments import CONFLICTS, FAILED, REFUSED_READS
+
+if TYPE_CHECKING:
+    from nti.appserver.transactions.units import Unit
+
+logger = logging.getLogger("nti.appserver.transactions")
+
+#: Seconds that the random backoff is counted in: 0 to 1 of them after the first
+#: conflict, 0 to 3 after the second, and so on.
+BACKOFF = 0.005
+
+#: Seconds that one wait between two attempts lasts at most.
+LONGEST_BACKOFF = 0.1
+
+#: Data managers that a report about a reading request's writes names.
+_NAMED = 5
+
+
+class WriteInRead(AppServerError):
+    """A request that should only read, GET or HEAD, has written; see `strict_reads`."""
+
+
+class UnitLoop(TransactionLoop):  # type: ignore[misc]
+    """The loop for units of work; it is called with a unit, a function and its arguments."""
+
+    sleep = BACKOFF
+    random = SystemRandom()
+
+    def __init__(self, attempts: int) -> None:
+        if attempts < 1:
+            raise ValueError(f"attempts: saw {attempts}, expected 1 or more")
+        super().__init__(None, retries=attempts - 1)
+
+    def carry_out(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run a unit of work; in every case its transaction has ended afterwards."""
+        if unit.manager._txn is not None:
+            _make_way(unit)
+        try:
+            return self(unit, func, args)
+        except BaseException:
+            if unit.transaction is not None:  # the loop lets kills and timeouts through
+                unit.transaction.outcome = FAILED
+                unit.transaction.nti_abort()
+            raise
+
+    def get_transaction_manager_for_call(self, unit: "Unit", *_: Any) -> Any:
+        return unit.manager
+
+    def describe_transaction(self, unit: "Unit", *_: Any) -> str:
+        return unit.description
+
+    def run_handler(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        unit.transaction = begin_attempt(unit.manager._txn, unit)
+        result = func(*args)
+        if unit.aside:
+            raise self.AbortAndReturn(result, "stepped aside")
+        return result
+
+    def should_veto_commit(self, result: Any, unit: "Unit", *_: Any) -> bool:
+        return unit.veto is not None and bool(unit.veto(result))
+
+    def should_abort_due_to_no_side_effects(self, unit: "Unit", *_: Any) -> bool:
+        """Whether a reading unit of work is over; effects alone are no write.
+
+        :raises WriteInRead: it has written, and the setting `strict_reads` refuses that.
+        """
+        if not unit.reading:
+            return False
+        tx = unit.transaction
+        assert tx is not None
+        if not tx._resources:
+            return True
+        writes = tx.writes()
+        if not writes:
+            return False
+        REFUSED_READS.inc()
+        shown = ", ".join(map(repr, writes[:_NAMED]))
+        message = f"{unit.label} should only read, and {len(writes)} data managers joined: {shown}"
+        if settings_of_process().strict_reads:
+            raise WriteInRead(message)
+        logger.warning(
+            "%s; what it wrote is discarded. Use another method, or call "
+            "nti.appserver.transactions.allow_writes()",
+            message,
+        )
+        return True
+
+    def _retryable(self, tx: Any, exc_info: Any) -> bool:
+        """Whether to try again, asked while the data managers still know; counts a conflict."""
+        tx.outcome = FAILED
+        unit = tx.unit
+        if unit is None or not super()._retryable(tx, exc_info):
+            return False
+        CONFLICTS.labels(type(exc_info[1]).__name__).inc()
+        unit.conflict = exc_info[1]
+        if time.monotonic() > unit.deadline:
+            logger.warning("%s conflicts, and its deadline is over", unit.label)
+            return False
+        return unit.replayable is None or unit.replayable()
+
+    @staticmethod
+    def _sleep(seconds: float) -> None:
+        """Wait before another attempt, with nothing leased."""
+        if slot.unit is not None:
+            slot.unit.release()
+        if seconds > LONGEST_BACKOFF:
+            seconds = uniform(LONGEST_BACKOFF / 2, LONGEST_BACKOFF)
+        time.sleep(seconds)
+
+
+@lru_cache(maxsize=64)
+def loop_of(attempts: int) -> UnitLoop:
+    """The loop that tries so often.
+
+    :raises ValueError: fewer than once.
+    """
+    return UnitLoop(attempts)
+
+
+def _make_way(unit: "Unit") -> None:
+    """End a transaction that something else has left in the unit's manager.
+
+    :raises AlreadyInTransaction: it has work in it, and the unit is not a
+        request, which by its nature has nothing around it.
+    """
+    tx = unit.manager._txn
+    if tx._resources:
+        if not unit.outermost:
+            raise AlreadyInTransaction(
+                f"{unit.label}: a transaction with work in it ({tx._resources[:_NAMED]!r}) is "
+                "under way in this greenlet; commit or abort it before, or use run for it, too"
+            )
+        logger.warning("%s: aborting a transaction that was left behind, %r", unit.label, tx)
+    tx.abort()

@@ -1,0 +1,27 @@
+"""PasteDeploy's filter `egg:nti.appserver#transactions`.
+
+Runs once, while the application loads.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from nti.appserver.settings import INI_PREFIX, load_settings
+
+
+def filter_app(app: Any, global_conf: Mapping[str, str], **local_conf: str) -> Any:
+    """The application with `TransactionMiddleware` around it.
+
+    :param global_conf: settings under their ini names, `appserver.NAME`.
+    :param local_conf: the same, or the names alone.
+    :raises ConfigurationError: a setting is unknown or bad.
+    """
+    from nti.appserver.transactions.middleware import TransactionMiddleware
+
+    given = {
+        key if key.startswith(INI_PREFIX) else INI_PREFIX + key: value
+        for key, value in local_conf.items()
+    }
+    settings = load_settings(ini={**global_conf, **given}, environ=os.environ)
+    return TransactionMiddleware(app, settings)

@@ -1,0 +1,212 @@
+"""The unit of work, and `run`, which carries one through.
+
+A `Unit` is what belongs together from begin to end: a transaction manager, the
+leases of its connections, the effects of its transaction, its name for logs.
+It belongs to the greenlet that runs it. Waiting is safe anywhere in it.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import transaction
+
+from nti.appserver.transactions.commit import UnitTransaction
+from nti.appserver.transactions.current import current_unit, slot
+from nti.appserver.transactions.databases import (
+    database_of_process,
+    leases_of,
+    settings_of_process,
+)
+from nti.appserver.transactions.effects import EffectQueue
+from nti.appserver.transactions.leases import Lease
+from nti.appserver.transactions.loop import loop_of
+
+T = TypeVar("T")
+
+
+class Unit:
+    """One unit of work.
+
+    :param manager: the raw transaction manager; the greenlet's own when None.
+    :param description: what undo logs call its transaction.
+    :param reading: whether it should not write; what it writes is discarded.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_leases",
+        "aside",
+        "conflict",
+        "deadline",
+        "description",
+        "effects",
+        "label",
+        "manager",
+        "outer",
+        "outermost",
+        "reading",
+        "replayable",
+        "transaction",
+        "user",
+        "veto",
+    )
+
+    def __init__(
+        self, manager: Any = None, description: str = "", *, reading: bool = False
+    ) -> None:
+        self.manager = raw_manager(manager)
+        self.description = description
+        self.label = description or "a unit of work"
+        self.reading = reading
+        self.outer: Unit | None = None
+        #: Whether it is a request: then what was left in the manager is in its way.
+        self.outermost = False
+        #: The transaction of the attempt under way.
+        self.transaction: UnitTransaction | None = None
+        self.effects: EffectQueue | None = None
+        #: The transient error that ended the last attempt.
+        self.conflict: BaseException | None = None
+        #: Whether it has left its work to another, see `step_aside`.
+        self.aside = False
+        #: Tells the name of who asks, for undo logs; called before a commit that writes.
+        self.user: Callable[[], str | None] | None = None
+        #: Called with the result; true: abort instead of committing.
+        self.veto: Callable[[Any], object] | None = None
+        #: Whether another attempt is possible.
+        self.replayable: Callable[[], bool] | None = None
+        #: On the monotonic clock; after it there is no further attempt. 0: set at the start.
+        self.deadline = 0.0
+        self._leases: dict[int, Lease] | None = None
+
+    def start(self) -> "Unit":
+        """Make it the unit of work of this greenlet."""
+        self.outer, slot.unit = slot.unit, self
+        if not self.deadline:
+            self.deadline = monotonic() + settings_of_process().request_deadline
+        return self
+
+    def step_aside(self) -> None:
+        """Leave the work to a unit of work that begins inside this one; nothing was done yet."""
+        self.aside = True
+        if self.transaction is not None:
+            self.transaction.nti_abort()
+        self.release()
+
+    def leave(self) -> None:
+        """The unit of work around it is the greenlet's again; the leases stay."""
+        slot.unit, self.outer = self.outer, None
+
+    def end(self) -> None:
+        """Give back its leases; the unit of work around it is the greenlet's again."""
+        self.leave()
+        self.release()
+
+    def connection(self, name: str = "", db: Any = None) -> Any:
+        """The leased connection to the process's database, to `db`, or to one beside it.
+
+        :raises KeyError: no database of that name is beside it.
+        :raises ServiceUnavailable: all connections stay leased.
+        """
+        primary = self._lease(db if db is not None else database_of_process())
+        if not name or name == primary.db().database_name:
+            return primary
+        beside = primary.get_connection(name)
+        beside.unit = self
+        return beside
+
+    def _lease(self, db: Any) -> Any:
+        leases = self._leases
+        if leases is None:
+            leases = self._leases = {}
+        lease = leases.get(id(db))
+        if lease is None:
+            lease = leases[id(db)] = leases_of(db).take(self)
+        return lease.connection
+
+    def release(self) -> None:
+        """Give back what is leased."""
+        leases, self._leases = self._leases, None
+        if leases:
+            for lease in leases.values():
+                lease.give_back()
+
+    def take_effects(self) -> EffectQueue | None:
+        """The effects of the transaction that has ended; the unit forgets them."""
+        queue, self.effects = self.effects, None
+        self.transaction = None
+        return queue
+
+    def annotate(self, tx: Any) -> None:
+        """Name the user in a transaction that is about to be committed."""
+        if self.user is not None and not tx.user:
+            name = self.user()
+            if name:
+                tx.user = str(name)
+
+
+def raw_manager(manager: Any = None) -> Any:
+    """The manager behind a thread-local one; the greenlet's own when None."""
+    if manager is None or manager is transaction.manager:
+        return transaction.manager.manager
+    return getattr(manager, "manager", manager)
+
+
+def run(func: Callable[..., T], *args: Any, attempts: int | None = None, manager: Any = None) -> T:
+    """Call `func(*args)` as a unit of work; what it returned, once that is committed.
+
+    Inside of another unit of work of the same manager it joins that: it is
+    neither committed nor tried again by itself. Else a transaction begins, in
+    explicit mode; when `func` returns it is committed, and when anything leaves
+    `func`, kills and timeouts included, it is aborted. After a transient error
+    (a conflict) it is tried again, a short random time later.
+
+    :param attempts: how often it is tried, the first included, >= 1; None: the
+        setting `attempts`.
+    :param manager: a transaction manager; None: `transaction.manager`.
+    :raises transaction.interfaces.TransientError: it conflicted at every attempt.
+    """
+    raw = raw_manager(manager)
+    outer = slot.unit
+    if outer is not None and outer.manager is raw and outer.transaction is not None:
+        return func(*args)
+    unit = Unit(raw, describe(func))
+    return carry_out(unit, func, args, attempts)
+
+
+def carry_out(
+    unit: Unit, func: Callable[..., T], args: tuple[Any, ...] = (), attempts: int | None = None
+) -> T:
+    """Run a new unit of work from begin to end."""
+    loop = loop_of(attempts if attempts is not None else settings_of_process().attempts)
+    unit.start()
+    try:
+        return loop.carry_out(unit, func, args)  # type: ignore[no-any-return]
+    finally:
+        unit.end()
+
+
+def connection(name: str = "") -> Any:
+    """The ZODB connection that the unit of work under way has leased, leased now if need be.
+
+    :param name: the database's name, where there are several beside each other.
+    :raises NoUnitOfWork: none runs in this greenlet, or the process has no database.
+    :raises KeyError: there is no such database.
+    :raises ServiceUnavailable: all connections stay leased.
+    """
+    return current_unit().connection(name)
+
+
+def allow_writes() -> None:
+    """Let the unit of work under way write although it is a GET or HEAD request.
+
+    :raises NoUnitOfWork: none runs in this greenlet.
+    """
+    current_unit().reading = False
+
+
+def describe(func: Callable[..., object]) -> str:
+    """A function's name for undo logs, module and all."""
+    func = getattr(func, "func", func)
+    name = getattr(func, "__qualname__", type(func).__qualname__)
+    return f"{getattr(func, '__module__', None) or type(func).__module__}.{name}"
