@@ -74,6 +74,7 @@ def test_one_id_from_the_proxy_to_every_log(serve: Serve) -> None:
     site = serve("--access-logfile", "-").wait_until_serving()
     answer = site.get("/log?token=s3cret", X_Request_ID="edge-7")
     request_id = answer.headers["X-Request-ID"]
+    assert request_id == "edge-7", "a peer on this machine is trusted"
     site.wait_for_output(f"[{request_id}] site: a line about")
     site.wait_for_output(f"[{request_id}] site: a line of a child")
     wait_until(
