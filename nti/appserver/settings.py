@@ -266,7 +266,7 @@ class Settings:
     worker_memory: int = setting(
         0,
         size(0, 1 << 44),
-        "A worker whose memory in RAM passes this is replaced when its requests are done; 0: never.",
+        "A worker whose memory in RAM passes this is replaced, its requests done first; 0: never.",
     )
     worker_age: float = setting(
         0.0,
@@ -276,7 +276,8 @@ class Settings:
     crash_loop: int = setting(
         10,
         whole(0, 10_000),
-        "So many workers in a row that crash within 10 seconds of their start stop gunicorn; 0: never.",
+        "gunicorn stops after so many workers in a row that crash within 10 seconds of their start; "
+        "0: never.",
     )
 
 
