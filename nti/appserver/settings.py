@@ -276,8 +276,8 @@ class Settings:
     crash_loop: int = setting(
         10,
         whole(0, 10_000),
-        "gunicorn stops after so many workers in a row that crash within 10 seconds of their start; "
-        "0: never.",
+        "gunicorn stops after so many workers in a row that crash within 10 seconds of their "
+        "start; 0: never.",
     )
 
 
