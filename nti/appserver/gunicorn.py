@@ -68,8 +68,21 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         """Arbiter: this object is forked next."""
         super().__init__(age, *args, **kwargs)
         self._hooks = WorkerHooks()
-        self.entry = roster().add(age, self.cfg.workers)
+        roster().wanted = self.cfg.workers
         self._leaving = Leaving(self.entry, roster(), self.log, self.leave)
+
+    @property
+    def age(self) -> int:
+        """Arbiter: gunicorn's running number; after HUP it waits for workers of lower numbers.
+
+        One that stays, as its replacements failed, takes on theirs: the arbiter
+        would wait until graceful_timeout for its end, and hear no signal.
+        """
+        return self.entry.age
+
+    @age.setter
+    def age(self, age: int) -> None:
+        self.entry = roster().add(age)
 
     def patch(self) -> None:
         """Worker: the first thing that is done in it."""
@@ -107,16 +120,18 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Worker: serve until told to stop, and finish what is in hand."""
-        self._hooks.application_made(self.settings, self._recycle)
-        if not roster().has_served:
-            self.log.info("Serving %s", boot.addresses(self.sockets, tls=self.cfg.is_ssl))
-        self.entry.state = State.SERVING
-        roster().note_serving()
         from nti.appserver.http.hooks import Hooks
         from nti.appserver.http.server import HTTPServer
 
         hooks = Hooks(is_health=HEALTH_PATHS.__contains__, drain_reason=lambda: self.drain_reason)
-        HTTPServer(self, settings=self.settings, hooks=hooks).run()
+        server = HTTPServer(self, settings=self.settings, hooks=hooks)
+        self._hooks.application_made(self.settings, self._recycle)
+        addresses = boot.serves_at(self.sockets, tls=self.cfg.is_ssl)
+        if not roster().has_served:
+            self.log.info("Serving %s", addresses)
+        self.entry.state = State.SERVING
+        roster().note_serving()
+        server.run()
         self._hooks.ended()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

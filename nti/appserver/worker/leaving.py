@@ -21,6 +21,8 @@ from nti.appserver.worker.roster import Entry, Roster, State
 
 #: Seconds between looks at the replacements.
 LOOK_EVERY = 0.1
+#: Seconds within which a worker that could not start has ended.
+END_WITHIN = 10.0
 
 SHUTDOWN = "shutdown"
 RESTART = "restart"
@@ -92,14 +94,24 @@ class Leaving:
     def _look(self) -> None:
         while (found := verdict(self._replacements, self._roster.wanted)) is Verdict.WAIT:
             gevent.sleep(LOOK_EVERY)
-        self._looking = False
         if found is Verdict.STAY:
-            self._log.error(
-                "This worker serves on, with the application as it was: the new workers could "
-                "not start. Mend what is reported above and send HUP again."
-            )
+            self._stay()
         elif found is Verdict.SHUTDOWN:
             self._entry.state = State.LEAVING
             self._leave(SHUTDOWN)
         else:
             self._leave(RESTART)
+        self._looking = False
+
+    def _stay(self) -> None:
+        """Serve on; the arbiter counts this worker as new once it has seen the others end."""
+        self._log.error(
+            "This worker serves on, with the application as it was: the new workers could "
+            "not start. Mend what is reported above and send HUP again."
+        )
+        failed = [entry for entry in self._replacements if entry.state is not State.SERVING]
+        # Counted as new before that, it would be one too many, and told to end again.
+        with gevent.Timeout(END_WITHIN, False):
+            while not all(entry.gone for entry in failed):
+                gevent.sleep(LOOK_EVERY)
+        self._entry.age = max(entry.age for entry in self._replacements)

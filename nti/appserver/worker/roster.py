@@ -48,8 +48,16 @@ class Entry:
 
     @property
     def age(self) -> int:
-        """gunicorn's running number of the worker: a younger worker has a greater one."""
+        """gunicorn's running number of the worker: a younger worker has a greater one.
+
+        A worker that stays because its replacements failed takes on theirs.
+        """
         return self._fields()[0]
+
+    @age.setter
+    def age(self, age: int) -> None:
+        _, pid, state = self._fields()
+        self.write(age, pid, state)
 
     @property
     def pid(self) -> int:
@@ -78,7 +86,7 @@ class Entry:
             return False
         return False
 
-    def write(self, age: int, pid: int, state: State) -> None:
+    def write(self, age: int, pid: int, state: int) -> None:
         _ENTRY.pack_into(self._memory, self._offset, age, pid, state)
 
     def _fields(self) -> tuple[int, int, int]:
@@ -92,14 +100,12 @@ class Roster:
         self.capacity = capacity
         self._memory = mmap.mmap(-1, _HEADER.size + capacity * _ENTRY.size)
 
-    def add(self, age: int, wanted: int) -> Entry:
+    def add(self, age: int) -> Entry:
         """Arbiter: an entry for the worker that is about to be forked.
 
         :param age: gunicorn's running number of the worker.
-        :param wanted: how many workers the configuration asks for now.
         :raises RuntimeError: every entry belongs to a living process.
         """
-        self._write_header(self.failures, self.has_served, wanted)
         for entry in self._all():
             if entry.state is State.FREE or entry.gone:
                 entry.write(age, 0, State.BOOTING)
@@ -130,8 +136,12 @@ class Roster:
 
     @property
     def wanted(self) -> int:
-        """How many workers the configuration asked for when the youngest was forked."""
+        """How many workers the configuration asks for; the arbiter writes it before each fork."""
         return int(_HEADER.unpack_from(self._memory)[2])
+
+    @wanted.setter
+    def wanted(self, wanted: int) -> None:
+        self._write_header(self.failures, self.has_served, wanted)
 
     def note_failure(self) -> int:
         """Worker: it could not start; the failures in a row."""
