@@ -241,12 +241,13 @@ def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:
 
 
 def _caller() -> list[tuple[Any, int]]:
-    """Up to three frames outside of this machinery; their code and line."""
-    frame: Any = sys._getframe(2)
+    """Up to two frames outside of this machinery; their code and line."""
+    frame: Any = sys._getframe(4)
     found: list[tuple[Any, int]] = []
-    while frame is not None and len(found) < 3:
-        if not frame.f_globals.get("__name__", "").startswith(_INNER):
-            found.append((frame.f_code, frame.f_lineno))
+    while frame is not None and len(found) < 2:
+        code = frame.f_code
+        if not frame.f_globals["__name__"].startswith(_INNER):
+            found.append((code, frame.f_lineno))
         frame = frame.f_back
     return found
 

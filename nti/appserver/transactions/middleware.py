@@ -18,7 +18,7 @@ from nti.appserver.transactions.bodies import ReplayInput
 from nti.appserver.transactions.databases import configure, settings_of_process
 from nti.appserver.transactions.instruments import UNAVAILABLE
 from nti.appserver.transactions.loop import loop_of
-from nti.appserver.transactions.streaming import END, StreamedBody
+from nti.appserver.transactions.streaming import StreamedBody, pull_first
 from nti.appserver.transactions.units import Unit
 
 logger = logging.getLogger("nti.appserver.transactions")
@@ -75,6 +75,29 @@ class TransactionMiddleware:
         return Exchange(self, environ, start_response).carry_out()
 
 
+class Answer:
+    """What one attempt has answered; nothing of it is sent before the commit."""
+
+    __slots__ = ("chunks", "headers", "rest", "result", "status")
+
+    def __init__(self) -> None:
+        self.status: str | None = None
+        self.headers: Headers = []
+        #: Chunks handed to `write`, then the first one pulled.
+        self.chunks: list[bytes] = []
+        #: What the application returned.
+        self.result: Any = None
+        #: The chunks after the first, of a streamed response.
+        self.rest: Any = None
+
+    def close(self) -> None:
+        """Close what the application returned."""
+        result, self.result = self.result, None
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+
+
 class Exchange:
     """One request: its attempts, and the answer of the last."""
 
@@ -89,7 +112,8 @@ class Exchange:
         self._pristine: Environ = {}
         self._input: ReplayInput | None = None
         self._attempt_number = 0
-        self._clear()
+        self._answer = Answer()
+        self._sending = False
         self._unit = unit = Unit(
             None, description_of(environ), reading=environ["REQUEST_METHOD"] in READS
         )
@@ -99,51 +123,54 @@ class Exchange:
         unit.replayable = self._replayable
 
     def carry_out(self) -> Iterable[bytes]:
-        """The answer, committed; `start_response` has been called."""
+        """The answer, committed; `start_response` has been called.
+
+        :raises BaseException: what the application or the commit raised, where
+            the server is to answer it.
+        """
         unit = self._unit.start()
         attempts = self._settings.attempts
         if attempts > 1:
             self._keep_body()
             self._pristine = self._environ.copy()
+        streams = False
         try:
             loop_of(attempts).carry_out(unit, self._attempt, ())
-            if self._rest is None or unit.aside:
-                unit.end()
-            else:
-                unit.leave()
+            streams = self._answer.rest is not None
         except (HTTPFault, TransientError) as problem:
-            unit.end()
-            self._close()
+            self._answer.close()
             return refuse(problem, unit, self._start_response)
         except BaseException:
-            unit.end()
-            self._close()
+            self._answer.close()
             raise
-        return self._answer()
+        finally:
+            unit.leave()
+            if not streams:
+                unit.release()
+        return self._sent()
 
-    def _answer(self) -> Iterable[bytes]:
-        if self._input is not None and self._rest is None:
-            self._input.close()
-        write = None
-        if self._status is not None:
-            write = self._start_response(self._status, self._headers)
-        if self._rest is not None:
-            self._sending = True
-            return StreamedBody(
-                self._unit, [*self._written, *self._chunks], self._rest, self._result
-            )
-        if self._written and write is not None:
-            for chunk in self._written:
+    def _sent(self) -> Iterable[bytes]:
+        """Call the server's start_response; what it is to send."""
+        answer = self._answer
+        self._sending = True
+        if answer.rest is not None:
+            body = StreamedBody(self._unit, answer.chunks, answer.rest, answer.result)
+            body.begin()
+            self._start_response(answer.status, answer.headers)
+            return body
+        if answer.status is not None:
+            write = self._start_response(answer.status, answer.headers)
+            for chunk in answer.chunks:
                 write(chunk)
-        return self._result  # type: ignore[no-any-return]
+        return answer.result  # type: ignore[no-any-return]
 
     # -- one attempt, in the loop
 
     def _attempt(self) -> None:
         environ = self._environ
         if self._attempt_number:
-            self._close()
-            self._clear()
+            self._answer.close()
+            self._answer = Answer()
             environ.clear()
             environ.update(self._pristine)
             if self._input is not None:
@@ -154,31 +181,26 @@ class Exchange:
         environ["tm.active"] = True
         self._attempt_number += 1
         try:
-            self._result = self._app(environ, self._note_start)
+            self._answer.result = self._app(environ, self._note_start)
             if not self._unit.aside:
-                self._pull(self._result)
+                self._pull(self._answer)
         finally:
             # What runs from here on, commit hooks and effects, has no transaction under way.
             environ.pop("tm.active", None)
             environ.pop("tm.manager", None)
 
-    def _pull(self, result: Any) -> None:
+    def _pull(self, answer: Answer) -> None:
         """Pull the first chunk of what is made while it is sent."""
         wrapper = self._environ.get("wsgi.file_wrapper")
-        if isinstance(result, (list, tuple)) or (
-            isinstance(wrapper, type) and isinstance(result, wrapper)
+        if isinstance(answer.result, (list, tuple)) or (
+            isinstance(wrapper, type) and isinstance(answer.result, wrapper)
         ):
             return
-        rest = iter(result)
-        chunk: Any = b""
-        while not chunk:  # the headers are due with the first chunk that is not empty
-            chunk = next(rest, END)
-        if chunk is not END:
-            self._chunks.append(chunk)
-            self._rest = rest
-            return
-        self._close()
-        self._result = []
+        first, answer.rest = pull_first(answer.result)
+        answer.chunks += first
+        if answer.rest is None:
+            answer.close()
+            answer.result = []
 
     def _note_start(
         self, status: str, headers: Headers, exc_info: Any = None
@@ -186,15 +208,17 @@ class Exchange:
         """PEP 3333's start_response, kept until the commit."""
         if self._sending:
             return self._start_response(status, headers, exc_info)
-        if self._status is not None and exc_info is None:
+        answer = self._answer
+        if answer.status is not None and exc_info is None:
             raise AssertionError("start_response was called twice without exc_info")
-        self._status, self._headers = status, headers
-        return self._written.append
+        answer.status, answer.headers = status, headers
+        return answer.chunks.append
 
     # -- what the unit of work asks
 
     def _vetoed(self, _: Any) -> bool:
-        return self._status is not None and self._veto(self._status, self._headers)
+        status = self._answer.status
+        return status is not None and self._veto(status, self._answer.headers)
 
     def _user(self) -> str | None:
         return self._environ.get("REMOTE_USER")
@@ -217,21 +241,6 @@ class Exchange:
             environ["wsgi.input"] = self._input = ReplayInput(
                 source, self._settings.body_memory, self._settings.body_replay
             )
-
-    def _clear(self) -> None:
-        self._status: str | None = None
-        self._headers: Headers = []
-        self._written: list[bytes] = []
-        self._chunks: list[bytes] = []
-        self._result: Any = None
-        self._rest: Any = None
-        self._sending = False
-
-    def _close(self) -> None:
-        result, self._result = self._result, None
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
 
 
 def has_body(environ: Environ) -> bool:

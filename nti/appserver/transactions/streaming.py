@@ -48,13 +48,28 @@ class StreamedBody:
         self._rest = rest
         self._owner = owner
         self._seconds = settings_of_process().stream_deadline
-        self._until = monotonic() + self._seconds
+        self._until = 0.0
+        self._timer: Any = None
         self._inside = False
         self._over = False
+        self._begun = False
+        self._was_explicit = False
+
+    def begin(self) -> "StreamedBody":
+        """Begin the second unit of work; the first has committed, and its greenlet left it."""
+        unit = self._unit
+        self._until = monotonic() + self._seconds
         self._was_explicit = unit.manager.explicit
         unit.manager.explicit = True
         unit.transaction = begin_attempt(unit.manager.begin(), unit)
         self._timer = self._start_timer()
+        self._begun = True
+        return self
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been closed, or has expired."""
+        return self._over
 
     def __iter__(self) -> "StreamedBody":
         return self
@@ -66,11 +81,12 @@ class StreamedBody:
         """
         if self._first:
             return self._first.pop(0)
-        self._check_time()
+        if self._begun:
+            self._check_time()
         try:
             chunk = self._within(next, self._rest, END)
         finally:
-            if self._over:  # the timer did not dare to
+            if self._over:  # expired while a chunk was made
                 self._end()
         if chunk is END:
             raise StopIteration
@@ -87,14 +103,14 @@ class StreamedBody:
             self._end()
 
     def __del__(self) -> None:
-        if self._unit is not None:
+        if self._begun and self._unit is not None:
             logger.error("%s: its response was not closed", self._unit.label)
             self._end()
 
     def _within(self, func: Any, *args: Any) -> Any:
         """Call `func` as a part of the unit of work."""
         unit = self._unit
-        if unit is None:
+        if unit is None or not self._begun:
             return func(*args)
         outer, slot.unit = slot.unit, unit
         self._inside = True
@@ -115,7 +131,7 @@ class StreamedBody:
     def _end(self) -> None:
         unit, self._unit = self._unit, None  # type: ignore[assignment]
         self._over = True
-        if unit is None:
+        if unit is None or not self._begun:
             return
         if self._timer is not None:
             self._timer.close()
@@ -152,3 +168,16 @@ def _end_of_reading(unit: Unit) -> None:
         tx.nti_abort()
     else:
         tx.nti_commit()
+
+
+def pull_first(iterable: Any) -> tuple[list[bytes], Iterator[bytes] | None]:
+    """The first chunk that is not empty, and the iterator of the rest; None: there is no rest.
+
+    A server sends the headers with that chunk (PEP 3333), so whatever goes
+    wrong before it can still be answered.
+    """
+    rest = iter(iterable)
+    chunk: Any = b""
+    while not chunk:
+        chunk = next(rest, END)
+    return ([], None) if chunk is END else ([chunk], rest)

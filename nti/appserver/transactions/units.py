@@ -47,6 +47,7 @@ class Unit:
         "outermost",
         "reading",
         "replayable",
+        "stream",
         "transaction",
         "user",
         "veto",
@@ -67,6 +68,8 @@ class Unit:
         self.effects: EffectQueue | None = None
         #: The transient error that ended the last attempt.
         self.conflict: BaseException | None = None
+        #: The streamed response that goes on in a second unit of work.
+        self.stream: Any = None
         #: Whether it has left its work to another, see `step_aside`.
         self.aside = False
         #: Tells the name of who asks, for undo logs; called before a commit that writes.

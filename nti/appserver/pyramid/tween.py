@@ -1,0 +1,173 @@
+"""The tween: the transaction of an attempt, committed inside the router.
+
+It lies over Pyramid's exception views, so they run inside the transaction and
+what they answer to an error aborts it. What a commit or an abort itself raises
+is given to the exception views once more, after the end. It runs in the
+request's greenlet.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyramid.httpexceptions import HTTPNotFound
+from pyramid.response import FileIter
+from pyramid.settings import asbool
+from pyramid.util import DottedNameResolver
+
+from nti.appserver.pyramid.retries import mark
+from nti.appserver.transactions.current import slot
+from nti.appserver.transactions.loop import loop_of
+from nti.appserver.transactions.middleware import READS
+from nti.appserver.transactions.streaming import StreamedBody, pull_first
+from nti.appserver.transactions.units import Unit, raw_manager
+
+Handler = Callable[[Any], Any]
+
+_resolve = DottedNameResolver(None).maybe_resolve
+
+
+def default_commit_veto(request: Any, response: Any) -> bool:
+    """Whether a response aborts: the header X-Tm, unless it is `commit`; else 4xx and 5xx."""
+    told = response.headers.get("x-tm")
+    if told is not None:
+        return bool(told != "commit")
+    return bool(response.status.startswith(("4", "5")))
+
+
+def tween_factory(handler: Handler, registry: Any) -> Handler:
+    """The tween over `handler`, as the registry's settings say."""
+    settings = registry.settings or {}
+    veto = _resolve(settings.get("tm.commit_veto", default_commit_veto) or None)
+    activate = _resolve(settings.get("tm.activate_hook") or None)
+    annotate = asbool(settings.get("tm.annotate_user", True))
+    writes = asbool(settings.get("tm.writes_in_reads", False))
+
+    def tween(request: Any) -> Any:
+        environ = request.environ
+        if (
+            "tm.active" in environ
+            or "repoze.tm.active" in environ
+            or (activate is not None and not activate(request))
+        ):
+            return handler(request)
+        unit = slot.unit
+        if unit is not None and unit.outermost and unit.transaction is None:
+            return _Attempt(handler, request, unit, veto, annotate, writes).carry_out()
+        if unit is not None and unit.manager is raw_manager(request.tm):
+            return handler(request)  # a subrequest joins
+        unit = Unit(request.tm, request.path_info).start()
+        try:
+            return _Attempt(handler, request, unit, veto, annotate, writes).carry_out()
+        finally:
+            end_or_stream(unit)
+
+    return tween
+
+
+def end_or_stream(unit: Unit) -> None:
+    """End a unit of work, or let its streamed response go on in a second one."""
+    stream = unit.stream
+    if stream is None or stream.is_over:
+        unit.end()
+    else:
+        unit.leave()
+        stream.begin()
+
+
+class _Attempt:
+    """One attempt at a request, from begin to commit."""
+
+    def __init__(
+        self, handler: Handler, request: Any, unit: Unit, veto: Any, annotate: bool, writes: bool
+    ) -> None:
+        self._handler = handler
+        self._request = request
+        self._unit = unit
+        self._veto = veto
+        self._running = True
+        unit.manager = raw_manager(request.tm)
+        unit.reading = not writes and request.method in READS
+        unit.veto = self._vetoed
+        if annotate:
+            unit.user = self._user
+
+    def carry_out(self) -> Any:
+        """The response; the transaction has ended.
+
+        :raises BaseException: what the handler raised, or, where no exception
+            view answers it, the end of the transaction.
+        """
+        unit = self._unit
+        try:
+            return loop_of(1).carry_out(unit, self._run, ())
+        except Exception as problem:
+            if unit.stream is not None:
+                unit.stream.close()
+                unit.stream = None
+            if unit.conflict is problem:
+                mark(problem)
+            if self._running:  # the handler's own; exception views have had it
+                raise
+            return self._answer_to(problem)
+
+    def _run(self) -> Any:
+        request = self._request
+        environ = request.environ
+        environ["tm.active"] = True
+        environ["tm.manager"] = request.tm
+        try:
+            response = self._handler(request)
+            self._running = False
+            squashed = getattr(request, "exc_info", None)
+            if squashed is not None:
+                self._note_conflict(squashed[1])
+            self._pull(response)
+            return response
+        finally:
+            environ.pop("tm.active", None)
+            environ.pop("tm.manager", None)
+
+    def _answer_to(self, problem: Exception) -> Any:
+        info = (type(problem), problem, problem.__traceback__)
+        try:
+            return self._request.invoke_exception_view(info)
+        except HTTPNotFound:
+            raise problem from None
+
+    def _vetoed(self, response: Any) -> bool:
+        """Whether the response aborts; one that an exception view made does without a veto, too."""
+        if self._unit.conflict is not None:
+            return True
+        if self._veto is None:
+            return getattr(self._request, "exc_info", None) is not None
+        return bool(self._veto(self._request, response))
+
+    def _note_conflict(self, problem: BaseException) -> None:
+        """An exception view has answered an error; it may be worth another attempt."""
+        tx = self._unit.transaction
+        if tx is not None and tx.isRetryableError(problem):
+            self._unit.conflict = problem
+            mark(problem)
+
+    def _user(self) -> str | None:
+        return self._request.authenticated_userid  # type: ignore[no-any-return]
+
+    def _pull(self, response: Any) -> None:
+        """Pull the first chunk of a response that is made while it is sent."""
+        chunks = getattr(response, "_app_iter", None)
+        wrapper = self._request.environ.get("wsgi.file_wrapper", FileIter)
+        if (
+            chunks is None
+            or isinstance(chunks, (list, tuple, FileIter))
+            or (isinstance(wrapper, type) and isinstance(chunks, wrapper))
+        ):
+            return
+        first, rest = pull_first(chunks)
+        # Not by the property: that would forget the response's Content-Length.
+        if rest is None:
+            response._app_iter = first
+            if hasattr(chunks, "close"):
+                chunks.close()
+        else:
+            self._unit.stream = StreamedBody(self._unit, first, rest, chunks)
+            response._app_iter = self._unit.stream
