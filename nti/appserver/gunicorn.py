@@ -17,7 +17,7 @@ import gevent
 from gunicorn.errors import AppImportError
 from gunicorn.workers.ggevent import GeventWorker
 
-from nti.appserver.application.configured import settings_in_use
+from nti.appserver.application.configured import end, settings_in_use
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.ops.hooks import WorkerHooks, prepare_arbiter
 from nti.appserver.settings import Settings
@@ -86,7 +86,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     def patch(self) -> None:
         """Worker: the first thing that is done in it."""
-        enter(self.entry)
+        enter(self.entry, self.cfg.graceful_timeout)
         unsafe = unsafe_modules()
         if unsafe:
             named = ", ".join(f"{name} ({why})" for name, why in sorted(unsafe.items()))
@@ -132,6 +132,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         self.entry.state = State.SERVING
         roster().note_serving()
         server.run()
+        end()
         self._hooks.ended()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

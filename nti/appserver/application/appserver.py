@@ -13,6 +13,9 @@ from typing import Any
 from nti.appserver.application.configured import use_settings
 from nti.appserver.ops import OpsMiddleware
 from nti.appserver.settings import Settings, load_settings
+from nti.appserver.socketio import SocketIOMiddleware
+from nti.appserver.socketio.paste import find_namespace
+from nti.appserver.transactions import TransactionMiddleware, use_database
 from nti.appserver.websocket import WebSocketMiddleware
 from nti.appserver.worker.deferred import WSGIApplication
 
@@ -47,9 +50,11 @@ class AppServer:
         self.settings = settings if settings is not None else load_settings(environ=os.environ)
         self.database = database
         use_settings(self.settings)
+        if database is not None:
+            use_database(database)
         every = [*namespaces, *_named(self.settings), *_of_pyramid(application)]
-        chain: WSGIApplication = application
-        chain = _with_socketio(chain, every, self.settings)
+        chain: WSGIApplication = TransactionMiddleware(application, self.settings)
+        chain = SocketIOMiddleware(chain, every, self.settings)
         chain = WebSocketMiddleware(chain, self.settings)
         self._chain: WSGIApplication = OpsMiddleware(chain, self.settings)
 
@@ -59,17 +64,7 @@ class AppServer:
         return self._chain(environ, start_response)
 
 
-def _with_socketio(app: WSGIApplication, every: list[Any], settings: Settings) -> WSGIApplication:
-    try:  # until the room of transactions is there
-        from nti.appserver.socketio import SocketIOMiddleware
-    except ImportError:
-        return app
-    return SocketIOMiddleware(app, every, settings)
-
-
 def _named(settings: Settings) -> list[Any]:
-    from nti.appserver.socketio.paste import find_namespace
-
     return [find_namespace(name) for name in settings.namespaces]
 
 

@@ -5,6 +5,7 @@ the rooms that hold locks and thread-locals are imported by `_made`, which runs
 once in a worker, in its main greenlet, before the worker accepts.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,10 @@ from nti.appserver.worker.deferred import DeferredApplication, WSGIApplication, 
 #: The key under which a Pyramid main finds the `Settings` that its process runs with.
 SETTINGS_KEY = INI_PREFIX + "settings"
 
+logger = logging.getLogger(__name__)
+
 _in_use: Settings | None = None
+_closing: list[Callable[[], object]] = []
 
 
 def use_settings(settings: Settings) -> None:
@@ -41,6 +45,20 @@ def site_url(settings: Settings) -> str:
     that is no worker, in one that does not serve yet, and behind a unix socket.
     """
     return settings.url.rstrip("/") or site_address()
+
+
+def at_end(close: Callable[[], object]) -> None:
+    """Have `end` call `close`; the last given is called first."""
+    _closing.append(close)
+
+
+def end() -> None:
+    """Worker: its requests are done; close what making the application has opened."""
+    while _closing:
+        try:
+            _closing.pop()()
+        except Exception:
+            logger.exception("an error while the worker ends")
 
 
 def make_app(config_uri: str | None = None, **settings: Any) -> WSGIApplication:

@@ -8,12 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nti.appserver.application.configured import at_end
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings
-from nti.appserver.worker.roster import roster
+from nti.appserver.storage import open_database
+from nti.appserver.transactions import use_database
+from nti.appserver.worker.roster import roster, waiting_for_predecessor
 
 #: Storages that one process owns; a second worker would wait for the lock, or see other data.
-OWNED_BY_ONE = ("file", "memory")
+OWNED_BY_ONE = ("file", "memory", "embedded")
 
 
 def make_var(settings: Settings) -> Path:
@@ -39,23 +42,41 @@ def make_var(settings: Settings) -> Path:
     return folder
 
 
+def owned_by_one(settings: Settings) -> bool:
+    """Whether only one process at a time can have the storage."""
+    return settings.storage.partition(":")[0] in OWNED_BY_ONE
+
+
 def check_owner(settings: Settings, workers: int) -> None:
     """Whether so many workers can share the storage.
 
     :raises ConfigurationError: one process owns such a storage.
     """
-    scheme = settings.storage.partition(":")[0]
-    if workers > 1 and scheme in OWNED_BY_ONE:
+    if workers > 1 and owned_by_one(settings):
         raise ConfigurationError(
             f"setting storage is {settings.storage!r} with {workers} workers",
-            "a storage that several processes can open",
-            "set storage to `embedded` (a ZEO server that all workers share) or to a zeo:// "
-            "address, or start gunicorn with --workers 1",
+            "a storage that several processes can have open",
+            "start gunicorn with --workers 1, or set storage to a zeo:// address",
         )
 
 
 def open_for(settings: Settings) -> Any:
-    """The database that the setting `storage` names, open; None for `none`."""
+    """The database that the setting `storage` names, open and named to units of work.
+
+    None for `none`. Where only one process can have it open, an older worker
+    that has is told to leave, and given `graceful_timeout` for it.
+
+    :raises ConfigurationError: it cannot be opened, or so many workers cannot share it.
+    """
     make_var(settings)
+    if settings.storage == "none":
+        return None
     check_owner(settings, roster().wanted)
-    return None
+    if owned_by_one(settings):
+        with waiting_for_predecessor() as patience:
+            database = open_database(settings=settings, wait=max(patience, settings.storage_wait))
+    else:
+        database = open_database(settings=settings)
+    at_end(database.close)
+    use_database(database, settings)
+    return database

@@ -158,6 +158,7 @@ class Roster:
 
 _roster: Roster | None = None
 _mine: Entry | None = None
+_patience = 0.0
 
 
 def roster() -> Roster:
@@ -168,22 +169,25 @@ def roster() -> Roster:
     return _roster
 
 
-def enter(entry: Entry) -> None:
-    """Worker: this process is the one that the entry was added for."""
-    global _mine
-    _mine = entry
+def enter(entry: Entry, patience: float) -> None:
+    """Worker: this process is the one that the entry was added for.
+
+    :param patience: seconds that an older worker may take to end.
+    """
+    global _mine, _patience
+    _mine, _patience = entry, patience
     entry.write(entry.age, os.getpid(), State.BOOTING)
 
 
 @contextmanager
-def waiting_for_predecessor() -> Iterator[None]:
+def waiting_for_predecessor() -> Iterator[float]:
     """Within it this worker needs something that an older one holds, who leaves at once.
 
-    Outside of a worker it does nothing.
+    :return: seconds that the older one may take; 0 outside of a worker.
     """
     if _mine is None:
-        yield
+        yield 0.0
         return
     _mine.state = State.WAITING
-    yield
+    yield _patience
     _mine.state = State.BOOTING
