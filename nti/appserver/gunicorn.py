@@ -102,6 +102,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Worker: make the application, before a connection is accepted."""
+        boot.quieten()
         try:
             super().load_wsgi()
             keep_promises()

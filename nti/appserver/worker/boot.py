@@ -6,6 +6,7 @@ process, and may wait before it does.
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -19,6 +20,11 @@ TRY_AGAIN = 1
 
 #: The longest time between two attempts to start a worker, in seconds.
 LONGEST_PAUSE = 30.0
+
+
+def quieten() -> None:
+    """Keep a warning from the log that only Pyramid's authors can act on."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
 
 def addresses(sockets: Iterable[Any], *, tls: bool) -> str:
