@@ -1,0 +1,87 @@
+"""Native threads in a process whose `threading` may be patched."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gevent._hub_local import get_hub_if_exists
+
+from nti.appserver.hub import native
+from nti.appserver.hub.waking import Answer, Bell, Call
+
+logger = logging.getLogger(__name__)
+
+
+class NativeThread:
+    """A real thread that runs `function` once. It does not keep the process alive.
+
+    `threading` does not know it: started from there it would be a greenlet.
+
+    :param name: for people; threads of the system are not renamed.
+    """
+
+    daemon = True
+
+    def __init__(self, function: Callable[[], object], name: str) -> None:
+        self.name = name
+        self._function = function
+        self._end = Answer()
+        self._ended = False
+        self.ident: int | None = None
+
+    def start(self) -> None:
+        """Any thread; does not switch."""
+        self.ident = native.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except Exception:
+            logger.exception("%s ended", self.name)
+        finally:
+            self._ended = True
+            self._end.give(None)
+
+    def is_alive(self) -> bool:
+        return self.ident is not None and not self._ended
+
+    def join(self) -> None:
+        """Wait for the end. Switches under a hub. For the thread that made this one."""
+        if not self._ended:
+            self._end.wait()
+
+
+class LogRelay(logging.Filter):
+    """Has the hub write what native threads log through the loggers that it is put on.
+
+    Handlers have locks that greenlets hold, so a native thread must not wait for them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads: dict[int, Bell] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        bell = self._threads.get(native.get_ident())
+        if bell is None:
+            return True
+        bell.ring(Call(logging.getLogger(record.name).handle, record))
+        return False
+
+    @contextmanager
+    def on_behalf_of(self, bell: Bell | None) -> Iterator[None]:
+        """Meanwhile the calling thread's records go to the hub of `bell`; None: nowhere else."""
+        ident = native.get_ident()
+        if bell is not None:
+            self._threads[ident] = bell
+        try:
+            yield
+        finally:
+            self._threads.pop(ident, None)
+
+
+def bell_here() -> Bell | None:
+    """The bell of the calling thread's hub; None where there is no hub."""
+    hub: Any = get_hub_if_exists()
+    return None if hub is None else Bell.of(hub)

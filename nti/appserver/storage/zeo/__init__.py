@@ -1,0 +1,17 @@
+"""ZEO's client for a process of greenlets: its I/O on a native thread.
+
+    greenlet                      native thread of one storage
+    client.py  ClientStorage      thread.py  ClientThread: the way in, the loop (uvloop)
+    cache.py   ClientCache  <-->  io.py      ClientIO, Protocol: what runs in the loop
+                                  wire.py    bytes to messages and back
+
+A greenlet calls a method of the storage; `thread` puts it into one queue for
+both calls and messages without an answer, so that they leave in the order they
+were made; the greenlet switches away and is woken through `nti.appserver.hub`.
+`install` has everybody in the process, ZConfig and `ZEO.client` included, get
+this client.
+
+Locks. The cache's lock and those of ZODB's MVCC adapter are taken by both sides
+for moments and are native. The commit lock of the storage is held across round
+trips by greenlets alone and comes from the patched `threading`.
+"""

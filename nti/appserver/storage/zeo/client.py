@@ -1,0 +1,106 @@
+"""ZEO's ClientStorage with its I/O on a native thread, and having everybody use it.
+
+The methods of a storage are called by greenlets and by native threads, and switch
+or wait; the callbacks of its server ("I/O thread") do neither.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import ZEO.asyncio.futures
+import ZEO.cache
+import ZEO.ClientStorage
+import ZODB.mvccadapter
+import zodburi.resolvers
+from ZEO.ClientStorage import ClientStorage as StockClientStorage
+
+from nti.appserver.hub import native
+from nti.appserver.hub.threads import NativeThread
+from nti.appserver.storage.zeo.cache import cache_for
+from nti.appserver.storage.zeo.thread import ClientThread, relay
+
+#: Where the I/O thread logs.
+LOGGERS = ("ZEO.asyncio.base", "ZEO.asyncio.client", "ZEO.ClientStorage", "ZEO.cache")
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ClientDefaults:
+    """What storages of this process have that do not say otherwise."""
+
+    #: The folder of the caches; None: temporary files.
+    cache_folder: str | None = None
+    #: Bytes of a cache.
+    cache_size: int = 20 * MIB
+    #: Seconds, > 0, until a server that is mute is given up; None: never.
+    patience: float | None = None
+    #: Seconds, > 0, that a call waits for a server that is away.
+    wait_timeout: float | None = None
+
+
+defaults = ClientDefaults()
+
+
+class ClientStorage(StockClientStorage):  # type: ignore[misc]
+    """A ZEO client storage for greenlets and native threads alike.
+
+    Arguments are those of `ZEO.ClientStorage.ClientStorage`.
+    """
+
+    def __init__(self, addr: Any, storage: str = "1", **options: Any) -> None:
+        self.patience = defaults.patience
+        options.setdefault("_client_factory", ClientThread)
+        if not options.get("wait_timeout"):
+            options["wait_timeout"] = defaults.wait_timeout
+        size = options.setdefault("cache_size", defaults.cache_size)
+        if options.get("cache") is None and not options.get("client"):
+            digest = hashlib.sha256(repr((addr, storage)).encode()).hexdigest()[:12]
+            options["cache"] = cache_for(defaults.cache_folder, f"zeo-{digest}", size)
+        super().__init__(addr, storage, **options)
+
+    def set_server_addr(self, addr: Any) -> None:
+        """I/O thread. The patched resolver would make a hub in it, with threads of its own."""
+        if isinstance(addr, str):
+            self._server_addr = addr
+            return
+        try:
+            name = native.gethostbyaddr(addr[0])[0]
+        except OSError:
+            name = addr[0]
+        self._server_addr = str((name, addr[1]))
+
+    def _check_blob_size(self, bytes: int | None = None) -> None:
+        """Any thread, the I/O thread too: a patched `threading.Thread` would run in it."""
+        if self._blob_cache_size is None or self.shared_blob_dir or not self.blob_dir:
+            return
+        if bytes is not None and bytes < self._blob_cache_size_check:
+            return
+        self._blob_data_bytes_loaded = 0
+        target = max(self._blob_cache_size - self._blob_cache_size_check, 0)
+        check, folder = ZEO.ClientStorage._check_blob_cache_size, self.blob_dir
+        NativeThread(lambda: check(folder, target), f"{self.__name__} blob cache check").start()
+
+
+def install(wanted: ClientDefaults | None = None) -> None:
+    """Have all of this process use this client: zodburi, ZConfig and `ZEO.client` too.
+
+    Called after patching and before the application is imported. Calling it
+    again changes the defaults alone.
+    """
+    global defaults
+    if wanted is not None:
+        defaults = wanted
+    if ZEO.ClientStorage.ClientStorage is ClientStorage:
+        return
+    ZEO.ClientStorage.ClientStorage = ClientStorage
+    zodburi.resolvers.ClientStorage = ClientStorage
+    # Locks that the I/O thread shares with greenlets, and that nobody holds across a wait.
+    ZEO.cache.RLock = native.RLock
+    ZODB.mvccadapter.Lock = native.Lock
+    # The I/O thread's short sleep; the patched one would make a hub in it.
+    ZEO.asyncio.futures.sleep = native.sleep
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(relay)
