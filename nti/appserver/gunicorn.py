@@ -49,6 +49,10 @@ class WrongWorker(ConfigurationError, AppImportError):  # type: ignore[misc]
     """`app` was looked up where our worker class does not run; gunicorn prints it and ends."""
 
 
+class BadSetting(ConfigurationError, RuntimeError):
+    """A setting of the environment is wrong; gunicorn prints it and ends."""
+
+
 class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker, which serves `app` and any other WSGI application."""
 
@@ -60,9 +64,18 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     @classmethod
     def setup(cls) -> None:
-        """Arbiter: gunicorn takes up this worker class, before it preloads an application."""
+        """Arbiter: gunicorn takes up this worker class, before it preloads an application.
+
+        :raises BadSetting: at the start alone. After HUP the new workers fail
+            and say why, and the old ones serve on.
+        """
+        starting = not in_arbiter()
         declare_arbiter()
-        prepare_arbiter()
+        try:
+            prepare_arbiter()
+        except ConfigurationError as problem:
+            if starting:
+                raise BadSetting(str(problem)) from None
 
     def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
         """Arbiter: this object is forked next."""
