@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nti.transactions import loop as _loop
 from transaction._transaction import Transaction, rm_key
 
+from nti.appserver.errors import AppServerError
 from nti.appserver.transactions.effects import EffectQueue
 from nti.appserver.transactions.instruments import ABORTED, COMMIT_SECONDS, COMMITTED
 from nti.appserver.transactions.shield import shielded
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nti.appserver.transactions")
 
 assert _loop  # importing it gives Transaction its nti_commit and nti_abort
+
+
+class InDoubt(AppServerError):
+    """A data manager failed after all had voted to commit.
+
+    Some may have stored their part. It is never tried again, and its effects
+    do not happen; the log says who had finished.
+    """
 
 
 class UnitTransaction(Transaction):  # type: ignore[misc]
@@ -114,13 +123,15 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             for each in managers:
                 each.tpc_finish(self)
                 done.append(each)
-        except BaseException:
+        except BaseException as problem:
             logger.critical(
                 "a data manager failed after the vote; stored: %r, perhaps not: %r",
                 done,
                 managers[len(done) :],
             )
-            raise
+            raise InDoubt(
+                "the commit failed after the vote, and may be stored in part"
+            ) from problem
 
     def _undo(self, managers: list[Any]) -> None:
         try:

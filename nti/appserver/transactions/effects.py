@@ -10,9 +10,11 @@ neither the effects after it nor the response.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import transaction
+from transaction._transaction import Status
 from transaction.interfaces import NoTransaction
 
 from nti.appserver.transactions.current import slot
@@ -67,10 +69,11 @@ def on_abort(func: Callable[..., object], *args: Any) -> None:
 class EffectQueue:
     """The effects of one transaction, as a data manager with savepoints."""
 
-    __slots__ = ("_committed", "of_abort", "of_commit", "transaction_manager")
+    __slots__ = ("_committed", "_unit", "of_abort", "of_commit", "transaction_manager")
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, manager: Any, unit: "Unit | None") -> None:
         self.transaction_manager = manager
+        self._unit = unit
         self.of_commit: list[Call] = []
         self.of_abort: list[Call] = []
         self._committed = False
@@ -89,7 +92,14 @@ class EffectQueue:
     def _nothing(self, tx: Any) -> None:
         pass
 
-    tpc_begin = commit = tpc_vote = abort = tpc_abort = _nothing
+    tpc_begin = commit = tpc_vote = tpc_abort = _nothing
+
+    def abort(self, tx: Any) -> None:
+        """The end of all, or a rollback to before the first effect: none of the commit happens."""
+        self.of_commit.clear()
+        unit = self._unit
+        if unit is not None and unit.effects is self and tx.status is Status.ACTIVE:
+            unit.effects = None  # a rollback, which takes the queue out of the transaction
 
     def tpc_finish(self, tx: Any) -> None:
         """All others have finished: the effects of the commit may happen."""
@@ -143,7 +153,7 @@ def _queue() -> EffectQueue | None:
         tx = unit.transaction
         if tx is None:
             return None
-        queue = unit.effects = EffectQueue(unit.manager)
+        queue = unit.effects = EffectQueue(unit.manager, unit)
         tx.join(queue)
     return queue
 
@@ -157,15 +167,16 @@ def _foreign_queue() -> EffectQueue | None:
         tx = manager.get()
     except NoTransaction:
         return None
-    try:
-        return tx.data(_KEY)  # type: ignore[no-any-return]
-    except KeyError:
-        queue = EffectQueue(manager)
-        tx.join(queue)
-        tx.set_data(_KEY, queue)
-        tx.addAfterCommitHook(queue.after_commit)
-        tx.addAfterAbortHook(queue.after_commit, (False,))
-        return queue
+    with suppress(KeyError):
+        known: EffectQueue = tx.data(_KEY)
+        if known in tx._resources:  # else it was rolled back
+            return known
+    queue = EffectQueue(manager, None)
+    tx.join(queue)
+    tx.set_data(_KEY, queue)
+    tx.addAfterCommitHook(queue.after_commit)
+    tx.addAfterAbortHook(queue.after_commit, (False,))
+    return queue
 
 
 def _perform(calls: list[Call], unit: "Unit | None") -> None:

@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ logger = logging.getLogger("nti.appserver.transactions")
 #: Frames of these packages say nothing about who took a lease.
 _INNER = ("nti.appserver.transactions", "nti.appserver.pyramid", "pyramid", "ZODB", "webob")
 
-#: Kept objects that one report names.
+#: Kept objects, or leases, that one report names.
 _NAMED = 10
 
 
@@ -119,9 +119,8 @@ class Lease:
         if self.connection is not None:
             LEASES_LOST.inc()
             logger.error("a database connection was not given back; %s", self)
-            with contextlib.suppress(Exception):
-                self.connection.transaction_manager.abort()
-            self.give_back()
+            connection, self.connection = self.connection, None
+            self._leases.lose(connection)
 
 
 class Leases:
@@ -136,13 +135,13 @@ class Leases:
         self._mutex = threading.Lock()
         self._waiting: deque[Any] = deque()
         self._count = 0
-        self.taken: set[Lease] = set()  # see _remember
-        if db.klass is Connection:
-            db.klass = LeasedConnection
         for each in {db, *db.databases.values()}:
-            if each.klass is Connection:
-                each.klass = LeasedConnection
-            each.setPoolSize(max(each.getPoolSize(), settings().connection_limit))
+            _prepare(each, settings().connection_limit)
+
+    def taken(self) -> list[Lease]:
+        """What is leased now, longest first."""
+        found = {each for other in self._db.pool for each in _leases_of(other)}
+        return sorted(found, key=lambda lease: lease.since)
 
     def take(self, unit: "Unit") -> Lease:
         """Lease a connection for a unit of work; waits its turn when none is free.
@@ -167,6 +166,15 @@ class Leases:
             LEASES.dec()
             self._release()
 
+    def lose(self, connection: Any) -> None:
+        """Do without a connection that is garbage; the pool has forgotten it already."""
+        with contextlib.suppress(Exception):
+            connection.transaction_manager.abort()
+        with contextlib.suppress(Exception):
+            connection._release_resources()
+        LEASES.dec()
+        self._release()
+
     def _reserve(self) -> None:
         settings = self._settings()
         with self._mutex:
@@ -186,9 +194,10 @@ class Leases:
         LEASE_WAIT_SECONDS.observe(monotonic() - began)
         if not mine and self._forget(turn):
             logger.error(
-                "no database connection within %g s: all %d are leased",
+                "no database connection within %g s: all %d are leased, the first of them %s",
                 settings.connection_wait,
                 settings.connection_limit,
+                "; ".join(map(str, self.taken()[:_NAMED])),
             )
             raise ServiceUnavailable("All database connections are in use.", retry_after=1)
 
@@ -206,6 +215,21 @@ class Leases:
                 self._waiting.popleft().release()
             else:
                 self._count -= 1
+
+
+def _prepare(db: Any, limit: int) -> None:
+    """Have a database make connections of our class, as many as may be leased."""
+    db.setPoolSize(max(db.getPoolSize(), limit))
+    if db.klass is Connection:
+        db.klass = LeasedConnection
+        for each in db.pool:  # opening the database has used one
+            if type(each) is Connection:
+                each.__class__ = LeasedConnection
+
+
+def _leases_of(connection: Any) -> Iterable[Lease]:
+    unit = getattr(connection, "unit", None)
+    return unit.leases() if unit is not None else ()
 
 
 def _close(connection: Any, debug: bool) -> None:

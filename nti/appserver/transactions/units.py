@@ -127,6 +127,10 @@ class Unit:
             lease = leases[id(db)] = leases_of(db).take(self)
         return lease.connection
 
+    def leases(self) -> list[Lease]:
+        """What it has leased, for reports."""
+        return list((self._leases or {}).values())
+
     def release(self) -> None:
         """Give back what is leased."""
         leases, self._leases = self._leases, None

@@ -1,0 +1,265 @@
+"""Leases: one connection of a database for a unit of work, from a bounded set, given back."""
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+import transaction
+import ZODB
+from persistent import Persistent
+from transaction.interfaces import TransientError
+
+from nti.appserver.errors import ServiceUnavailable
+from nti.appserver.settings import Settings
+from nti.appserver.testing.process import wait_until
+from nti.appserver.transactions import ForeignUse, configure, connection, run, use_database
+from nti.appserver.transactions.current import slot
+from nti.appserver.transactions.databases import leases_of
+from nti.appserver.transactions.instruments import (
+    FOREIGN_USES,
+    KEPT_OBJECTS,
+    LEASE_WAIT_SECONDS,
+    LEASES,
+    LEASES_LOST,
+)
+from nti.appserver.transactions.units import Unit
+
+
+class Thing(Persistent):
+    """Something to keep."""
+
+    value = 0
+
+
+def put_thing() -> None:
+    connection().root()["thing"] = Thing()
+
+
+def test_a_unit_of_work_has_one_connection_of_a_database(database: Any) -> None:
+    def twice() -> None:
+        assert connection() is connection()
+        assert LEASES.value == before + 1
+
+    before = LEASES.value
+    run(twice)
+    assert LEASES.value == before
+
+
+def test_nothing_is_leased_by_who_asks_for_nothing(database: Any) -> None:
+    before = LEASES.value
+
+    def work() -> None:
+        assert LEASES.value == before
+
+    run(work)
+
+
+@pytest.mark.parametrize("problem", [ValueError, KeyboardInterrupt, TransientError])
+def test_a_lease_is_given_back_whatever_happens(
+    database: Any, problem: type[BaseException]
+) -> None:
+    before = LEASES.value
+
+    def fail() -> None:
+        connection().root()["x"] = 1
+        raise problem
+
+    for _ in range(3):
+        with pytest.raises(problem):
+            run(fail)
+    assert LEASES.value == before
+
+
+def test_nothing_is_leased_between_two_attempts(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = LEASES.value
+    during: list[float] = []
+    monkeypatch.setattr("time.sleep", lambda seconds: during.append(LEASES.value))
+
+    def fail() -> None:
+        connection()
+        raise TransientError
+
+    with pytest.raises(TransientError):
+        run(fail)
+    assert during == [before, before]
+
+
+def test_when_none_is_free_the_answer_is_503_with_retry_after(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(Settings(connection_limit=1, connection_wait=0.05))
+    unit = Unit().start()
+    unit.connection()
+    unit.leave()
+    with pytest.raises(ServiceUnavailable) as seen:
+        run(connection)
+    assert seen.value.retry_after >= 1
+    assert "test_leases.py" in caplog.text, "it says who has the connection"
+    assert "test_when_none_is_free" in caplog.text
+    unit.release()
+    run(connection)
+
+
+def test_who_waits_longest_is_first(database: Any) -> None:
+    configure(Settings(connection_limit=1, connection_wait=30))
+    leases = leases_of(database)
+    holder = Unit().start()
+    holder.connection()
+    order: list[int] = []
+    waited = sum(LEASE_WAIT_SECONDS.counts)
+
+    def work(number: int) -> None:
+        connection()
+        order.append(number)
+
+    threads = []
+    for number in range(5):
+        thread = threading.Thread(target=run, args=(work, number))
+        thread.start()
+        threads.append(thread)
+        wait_until(lambda n=number: len(leases._waiting) == n + 1, "it waits")  # type: ignore[misc]
+    holder.end()
+    for thread in threads:
+        thread.join(30)
+    assert order == [0, 1, 2, 3, 4]
+    assert sum(LEASE_WAIT_SECONDS.counts) == waited + 5
+
+
+def test_the_set_is_bounded_under_many_threads(database: Any) -> None:
+    configure(Settings(connection_limit=3, connection_wait=30))
+    most: list[float] = []
+    start = LEASES.value
+
+    def work() -> None:
+        connection().root()
+        most.append(LEASES.value - start)
+
+    def often() -> None:
+        for _ in range(50):
+            run(work)
+
+    threads = [threading.Thread(target=often) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(most) == 500
+    assert max(most) <= 3
+    assert LEASES.value == start
+
+
+def test_a_lease_that_is_not_given_back_is_reported_with_where_it_was_taken(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, before = LEASES_LOST.value, LEASES.value
+    unit = Unit().start()
+    unit.connection().root()
+    unit.leave()
+    del unit
+    gc.collect()
+    assert LEASES_LOST.value == lost + 1
+    assert LEASES.value == before
+    assert "test_a_lease_that_is_not_given_back" in caplog.text
+    run(connection)
+
+
+def test_the_pool_has_room_for_all_leases(caplog: pytest.LogCaptureFixture) -> None:
+    database = ZODB.DB(None)
+    use_database(database)
+    units = []
+    for _ in range(30):
+        unit = Unit(transaction.TransactionManager()).start()
+        unit.connection()
+        unit.leave()
+        units.append(unit)
+    assert "pool_size" not in caplog.text
+    for unit in units:
+        unit.release()
+    database.close()
+
+
+def test_an_object_changed_after_its_unit_of_work_is_refused(database: Any) -> None:
+    run(put_thing)
+    unit = Unit().start()
+    thing = unit.connection().root()["thing"]
+    assert thing.value == 0
+    unit.leave()
+    try:
+        before = FOREIGN_USES.labels("write").value
+        with pytest.raises(ForeignUse, match="Thing 0x01 belongs to"):
+            thing.value = 1
+        assert FOREIGN_USES.labels("write").value == before + 1
+    finally:
+        unit.release()
+
+
+def test_an_object_read_by_another_unit_of_work_is_reported(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(put_thing)
+    unit = Unit(transaction.TransactionManager(), "GET /first").start()
+    unit.connection().cacheMinimize()
+    things = [unit.connection().root()["thing"] for _ in range(3)]
+    unit.leave()
+    before = FOREIGN_USES.labels("read").value
+    run(lambda: [thing.value for thing in things])
+    assert FOREIGN_USES.labels("read").value == before + 1
+    assert "belongs to GET /first" in caplog.text
+    unit.release()
+
+
+def test_a_unit_of_work_inside_may_use_the_objects_of_the_outer_one(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(put_thing)
+
+    def outer() -> int:
+        thing = connection().root()["thing"]
+        return run(lambda: thing.value, manager=transaction.TransactionManager())
+
+    assert run(outer) == 0
+    assert "belongs to" not in caplog.text
+
+
+def test_debug_mode_reports_objects_kept_past_their_unit_of_work(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(put_thing)
+    configure(Settings(debug_units=True))
+    before = KEPT_OBJECTS.value
+    assert run(lambda: connection().root()["thing"].value) == 0
+    assert "kept" not in caplog.text
+    kept = run(lambda: connection().root()["thing"])
+    assert KEPT_OBJECTS.value == before + 1
+    assert "1 of its objects are kept: Thing 0x01" in caplog.text
+    assert kept is not None
+
+
+def test_databases_beside_each_other_commit_together() -> None:
+    databases: dict[str, Any] = {}
+    main = ZODB.DB(None, databases=databases, database_name="main")
+    beside = ZODB.DB(None, databases=databases, database_name="beside")
+    use_database(main)
+
+    def both(value: int) -> None:
+        assert connection("main") is connection()
+        connection().root()["x"] = value
+        connection("beside").root()["x"] = value
+        if value == 2:
+            raise ValueError("no")
+
+    def seen() -> tuple[int, int]:
+        return connection().root()["x"], connection("beside").root()["x"]
+
+    run(both, 1)
+    with pytest.raises(ValueError, match="no"):
+        run(both, 2)
+    assert run(seen) == (1, 1)
+    with pytest.raises(KeyError):
+        run(lambda: connection("nowhere"))
+    main.close()
+    beside.close()
+    assert slot.unit is None
