@@ -134,6 +134,11 @@ class Settings:
         seconds(0, 3600),
         "How long a starting worker waits for a storage that is not there yet.",
     )
+    storage_timeout: float = setting(
+        10.0,
+        seconds(1, 3600),
+        "How long a ZEO server may be mute or away before what needs it is answered with 503.",
+    )
     cache_size: int = setting(
         20 * MIB, size(0, 1 << 40), "ZEO's client cache of one worker, bytes on disk."
     )

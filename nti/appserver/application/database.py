@@ -16,7 +16,7 @@ from nti.appserver.transactions import use_database
 from nti.appserver.worker.roster import roster, waiting_for_predecessor
 
 #: Storages that one process owns; a second worker would wait for the lock, or see other data.
-OWNED_BY_ONE = ("file", "memory", "embedded")
+OWNED_BY_ONE = ("file", "memory")
 
 
 def make_var(settings: Settings) -> Path:
@@ -56,7 +56,7 @@ def check_owner(settings: Settings, workers: int) -> None:
         raise ConfigurationError(
             f"setting storage is {settings.storage!r} with {workers} workers",
             "a storage that several processes can have open",
-            "start gunicorn with --workers 1, or set storage to a zeo:// address",
+            "start gunicorn with --workers 1, or set storage to `embedded` or zeo://",
         )
 
 

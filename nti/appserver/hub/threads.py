@@ -1,6 +1,8 @@
 """Native threads in a process whose `threading` may be patched."""
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 from gevent._hub_local import get_hub_if_exists
 
 from nti.appserver.hub import native
-from nti.appserver.hub.waking import Answer, Bell, Call
+from nti.appserver.hub.waking import Bell, Call
 
 logger = logging.getLogger(__name__)
+
+JOIN_POLL_SECONDS = 0.002
 
 
 class NativeThread:
@@ -26,7 +30,6 @@ class NativeThread:
     def __init__(self, function: Callable[[], object], name: str) -> None:
         self.name = name
         self._function = function
-        self._end = Answer()
         self._ended = False
         self.ident: int | None = None
 
@@ -41,15 +44,15 @@ class NativeThread:
             logger.exception("%s ended", self.name)
         finally:
             self._ended = True
-            self._end.give(None)
 
     def is_alive(self) -> bool:
         return self.ident is not None and not self._ended
 
-    def join(self) -> None:
-        """Wait for the end. Switches under a hub. For the thread that made this one."""
-        if not self._ended:
-            self._end.wait()
+    def join(self, seconds: float = math.inf) -> None:
+        """Return at the end, or after `seconds`. Any thread; switches in a patched process."""
+        deadline = time.monotonic() + seconds
+        while self.is_alive() and time.monotonic() < deadline:
+            time.sleep(JOIN_POLL_SECONDS)
 
 
 class LogRelay(logging.Filter):

@@ -13,6 +13,8 @@ from ZODB.DB import DB
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings, load_settings
 from nti.appserver.storage import fork, waiting, zconfig
+from nti.appserver.storage.embedded.client import open_embedded
+from nti.appserver.storage.zeo.client import ClientDefaults, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Other names of zodburi's schemes.
 ALIASES = {"postgresql": "postgres"}
+
+#: A server is given so long to start, whatever is said of waiting for others.
+MINIMAL_PATIENCE_SECONDS = 10.0
 
 
 def open_database(
@@ -42,28 +47,32 @@ def open_database(
     settings = settings if settings is not None else load_settings(environ=os.environ)
     uri = uri or settings.storage
     patience = settings.storage_wait if wait is None else wait
-    database = waiting.until_free(lambda: _open(uri, settings), uri, patience)
+    install(_client_defaults(settings))
+    database = waiting.until_free(lambda: _open(uri, settings, patience), uri, patience)
     fork.guard(database, uri)
     return database
 
 
-def _open(uri: str, settings: Settings) -> DB:
+def _client_defaults(settings: Settings) -> ClientDefaults:
+    return ClientDefaults(
+        cache_folder=os.path.join(os.path.abspath(settings.var), "cache"),
+        cache_size=settings.cache_size,
+        patience=settings.storage_timeout,
+        wait_timeout=settings.storage_timeout,
+    )
+
+
+def _open(uri: str, settings: Settings, patience: float) -> DB:
     if uri == "none":
         raise ConfigurationError(
             "storage is 'none'", "a storage", "set storage = embedded, or a zodburi"
         )
     if uri == "embedded":
-        return _open_uri(_embedded_uri(settings), settings)
+        return open_embedded(settings, max(patience, MINIMAL_PATIENCE_SECONDS))
     scheme, colon, rest = uri.partition(":")
     if scheme == "zconfig":
         return zconfig.open_databases(uri)
     return _open_uri(ALIASES.get(scheme, scheme) + colon + rest, settings)
-
-
-def _embedded_uri(settings: Settings) -> str:
-    os.makedirs(settings.var, mode=0o700, exist_ok=True)
-    folder = os.path.abspath(settings.var)
-    return f"file://{folder}/Data.fs?blobstorage_dir={folder}/blobs"
 
 
 def _open_uri(uri: str, settings: Settings) -> DB:
