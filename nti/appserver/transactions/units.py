@@ -5,8 +5,8 @@ leases of its connections, the effects of its transaction, its name for logs.
 It belongs to the greenlet that runs it. Waiting is safe anywhere in it.
 """
 
+import time
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, TypeVar
 
 import transaction
@@ -86,7 +86,7 @@ class Unit:
         """Make it the unit of work of this greenlet."""
         self.outer, slot.unit = slot.unit, self
         if not self.deadline:
-            self.deadline = monotonic() + settings_of_process().request_deadline
+            self.deadline = time.monotonic() + settings_of_process().request_deadline
         return self
 
     def step_aside(self) -> None:
