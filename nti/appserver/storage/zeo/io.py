@@ -33,7 +33,7 @@ class Protocol(client.Protocol):  # type: ignore[misc]
         super().__init__(loop, *arguments, **options)
 
     def connection_made(self, transport: Any) -> None:
-        logger.info("connected %s", self)
+        logger.debug("connected %s", self)
         stream = self.sm_protocol = MessageStream(self._first_message)
         stream.connection_made(transport)
         self.data_received = stream.data_received

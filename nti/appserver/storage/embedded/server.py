@@ -1,0 +1,160 @@
+"""The process of the embedded server: `python -m` this module DATA RUNTIME SECONDS.
+
+The process that was started forks the server and waits until it listens; its
+exit status is 0 then and 1 otherwise, the reason printed. The server runs ZEO's
+storage server in one thread, unpatched, in a session of its own, so that what is
+typed at gunicorn's terminal does not reach it.
+
+It ends when nobody has been connected for LINGER_SECONDS; SIGTERM has it end as
+soon as nobody is, a second one now.
+"""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from ZEO.StorageServer import StorageServer
+from ZODB.FileStorage import FileStorage
+
+from nti.appserver.storage.embedded.place import Place, try_lock
+from nti.appserver.storage.waiting import until_free
+
+logger = logging.getLogger("nti.appserver.storage.embedded")
+
+#: After the last client is gone.
+LINGER_SECONDS = 5.0
+
+#: Before the first client has come; who starts the server connects at once.
+FIRST_CLIENT_SECONDS = 30.0
+
+TICK_SECONDS = 0.25
+
+#: A client that votes and then stops is cut off after this, as others wait to commit.
+TRANSACTION_SECONDS = 60
+
+#: The log is put aside at a start when it has grown to this.
+LOG_BYTES = 10 * 1024 * 1024
+
+#: Transactions whose invalidations are kept, for clients that connect anew.
+REMEMBERED = 1000
+
+
+class EmbeddedServer:
+    """ZEO's server with an end. Everything runs in its loop, in the main thread."""
+
+    def __init__(self, place: Place, storage: Any) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place.socket)  # of a server that was killed: we own the storage
+        self._place = place
+        self._storage = storage
+        # The classes of an application are its own; the server has no need of them.
+        self._server = StorageServer(
+            place.socket,
+            {"1": storage},
+            transaction_timeout=TRANSACTION_SECONDS,
+            invalidation_queue_size=REMEMBERED,
+            client_conflict_resolution=True,
+        )
+        self._loop = self._server.acceptor.event_loop
+        self._alone_for = LINGER_SECONDS - FIRST_CLIENT_SECONDS
+        self._asked_to_end = False
+
+    def run(self) -> None:
+        """Serve until the end; afterwards the storage is closed."""
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGTERM, self._asked)
+        self._loop.call_later(TICK_SECONDS, self._tick)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._storage.close()
+            logger.info("ended")
+
+    @property
+    def _clients(self) -> int:
+        return len(self._server.zeo_storages_by_storage_id["1"])
+
+    def _asked(self) -> None:
+        logger.info("told to end, %d clients", self._clients)
+        if self._asked_to_end:
+            self._loop.stop()
+        self._asked_to_end = True
+
+    def _tick(self) -> None:
+        self._alone_for = 0.0 if self._clients else self._alone_for + TICK_SECONDS
+        alone_enough = self._alone_for >= LINGER_SECONDS or self._asked_to_end
+        if alone_enough and not self._clients and self._may_end():
+            self._loop.stop()
+        else:
+            self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _may_end(self) -> bool:
+        """Whether nobody is about to connect; the lock is held from here to the process's end."""
+        if try_lock(self._place) is None:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._place.socket)
+        return True
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Start a server; returns to nobody: both processes exit."""
+    data, runtime, seconds = arguments
+    place = Place(data, runtime)
+    _close_inherited()
+    os.umask(0o077)
+    told, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        listens = os.read(told, 1) == b"1"
+        os._exit(0 if listens else 1)
+    os.close(told)
+    os.setsid()
+    _log_to(place)
+    try:
+        server = EmbeddedServer(place, _storage(place, float(seconds)))
+        logger.info("serving %s to %s", place.file, place.socket)
+        os.write(tell, b"1")
+        os.close(tell)
+        server.run()
+    except Exception as problem:
+        logger.error("%s", problem, exc_info=not isinstance(problem, OSError))
+        raise SystemExit(1) from None
+    raise SystemExit(0)
+
+
+def _close_inherited() -> None:
+    """gunicorn's listening sockets are inherited; while we had them the port would stay taken."""
+    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if descriptor > 2:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _log_to(place: Place) -> None:
+    """Standard error is the log already, opened by who started us."""
+    if os.path.getsize(place.log) > LOG_BYTES:
+        os.replace(place.log, place.log + ".1")
+        fresh = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(fresh, 1)
+        os.dup2(fresh, 2)
+        os.close(fresh)
+    faulthandler.enable()
+    logging.basicConfig(
+        format=f"%(asctime)s [{os.getpid()}] %(levelname)s %(name)s: %(message)s",
+        level=logging.WARNING,
+    )
+    logger.setLevel(logging.INFO)
+
+
+def _storage(place: Place, seconds: float) -> FileStorage:
+    return until_free(lambda: FileStorage(place.file, blob_dir=place.blobs), place.file, seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
