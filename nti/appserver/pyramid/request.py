@@ -49,8 +49,15 @@ class Request(PyramidRequest):  # type: ignore[misc]
     `add_request_method` costs it a class for each request.
     """
 
-    tm = reify(transaction_manager)
-    _primary_zodb_conn = reify(primary_connection)
+    @reify
+    def tm(self) -> Any:
+        """The transaction manager of the request's unit of work."""
+        return transaction_manager(self)
+
+    @reify
+    def _primary_zodb_conn(self) -> Any:
+        return primary_connection(self)
+
     websocket = property(websocket)
 
 

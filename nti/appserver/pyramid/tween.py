@@ -14,10 +14,11 @@ from pyramid.response import FileIter
 from pyramid.settings import asbool
 from pyramid.util import DottedNameResolver
 
+from nti.appserver.pyramid.request import equip
 from nti.appserver.pyramid.retries import mark
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.loop import loop_of
-from nti.appserver.transactions.middleware import READS
+from nti.appserver.transactions.middleware import OTHERS, READS
 from nti.appserver.transactions.streaming import StreamedBody, pull_first
 from nti.appserver.transactions.units import Unit, raw_manager
 
@@ -44,10 +45,9 @@ def tween_factory(handler: Handler, registry: Any) -> Handler:
 
     def tween(request: Any) -> Any:
         environ = request.environ
-        if (
-            "tm.active" in environ
-            or "repoze.tm.active" in environ
-            or (activate is not None and not activate(request))
+        equip(request)  # a subrequest's may be of any class
+        if any(key in environ for key in OTHERS) or (
+            activate is not None and not activate(request)
         ):
             return handler(request)
         unit = slot.unit

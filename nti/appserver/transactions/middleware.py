@@ -32,7 +32,7 @@ Headers = list[tuple[str, str]]
 READS = frozenset(("GET", "HEAD"))
 
 #: Where one of these is present, something else runs the transaction, or there is no request.
-_OTHERS = ("wsgi.websocket", "tm.active", "repoze.tm.active")
+OTHERS = ("wsgi.websocket", "tm.active", "repoze.tm.active")
 
 
 def default_veto(status: str, headers: Headers) -> bool:
@@ -70,7 +70,7 @@ class TransactionMiddleware:
         self._aside = getattr(policy, "runs_units_of_work", False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if self._aside or any(key in environ for key in _OTHERS):
+        if self._aside or any(key in environ for key in OTHERS):
             return self.app(environ, start_response)
         return Exchange(self, environ, start_response).carry_out()
 
