@@ -49,12 +49,12 @@ class Request(PyramidRequest):  # type: ignore[misc]
     `add_request_method` costs it a class for each request.
     """
 
-    @reify
+    @reify  # type: ignore[untyped-decorator]
     def tm(self) -> Any:
         """The transaction manager of the request's unit of work."""
         return transaction_manager(self)
 
-    @reify
+    @reify  # type: ignore[untyped-decorator]
     def _primary_zodb_conn(self) -> Any:
         return primary_connection(self)
 

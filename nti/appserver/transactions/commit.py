@@ -70,7 +70,8 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         self._ended(COMMITTED)
         arrived = self._arrived
         if queue is not None:
-            arrived = arrived or queue.commit_has_happened(unit)
+            later = queue.commit_has_happened(unit)
+            arrived = arrived or later
         if arrived is not None:
             raise arrived
 
