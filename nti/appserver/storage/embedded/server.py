@@ -60,6 +60,7 @@ class EmbeddedServer:
             client_conflict_resolution=True,
         )
         self._loop = self._server.acceptor.event_loop
+        self._inode = os.stat(place.socket).st_ino
         self._alone_for = LINGER_SECONDS - FIRST_CLIENT_SECONDS
         self._asked_to_end = False
 
@@ -98,7 +99,9 @@ class EmbeddedServer:
         if try_lock(self._place) is None:
             return False
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._place.socket)
+            # Somebody may have removed the folder, and another server have made it anew.
+            if os.stat(self._place.socket).st_ino == self._inode:
+                os.unlink(self._place.socket)
         return True
 
 
@@ -136,6 +139,11 @@ def _close_inherited() -> None:
                 os.close(descriptor)
 
 
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """A client that was killed is not an error of the server."""
+    return not str(record.msg).startswith("Disconnected")
+
+
 def _log_to(place: Place) -> None:
     """Standard error is the log already, opened by who started us."""
     if os.path.getsize(place.log) > LOG_BYTES:
@@ -150,6 +158,7 @@ def _log_to(place: Place) -> None:
         level=logging.WARNING,
     )
     logger.setLevel(logging.INFO)
+    logging.getLogger("ZEO.asyncio.server").addFilter(_is_worth_a_line)
 
 
 def _storage(place: Place, seconds: float) -> FileStorage:
