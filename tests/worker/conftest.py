@@ -75,7 +75,7 @@ def fetch(server: GunicornProcess, query: str = "") -> Any:
 
 def break_site(folder: Path) -> None:
     """Leave the module `mysite` with a syntax error."""
-    (folder / "mysite.py").write_text(SITE + "\nthis is not Python\n")
+    (folder / "mysite.py").write_text(SITE + "\nthis does not parse (\n")
     _age(folder)
 
 

@@ -45,8 +45,7 @@ def test_hup_brings_the_new_application_and_loses_no_request(
     serve: Serve, folder: Path, workers: int
 ) -> None:
     server = serve("--workers", str(workers)).wait_until_serving()
-    wait_until(lambda: len(workers_booted(server)) == workers, "all workers have started")
-    old = set(workers_booted(server))
+    old = all_answering(server, workers)
     with answering(server):
         mend_site(folder, version=2)
         server.send_signal(signal.SIGHUP)
@@ -54,6 +53,18 @@ def test_hup_brings_the_new_application_and_loses_no_request(
         assert fetch(server)["version"] == 2
     assert len(workers_booted(server)) == 2 * workers
     assert server.stop() == 0
+
+
+def all_answering(server: GunicornProcess, workers: int) -> set[int]:
+    """The process ids of so many workers, once each has answered."""
+    found: set[int] = set()
+
+    def enough() -> bool:
+        found.add(fetch(server)["pid"])
+        return len(found) == workers
+
+    wait_until(enough, f"{workers} workers answer")
+    return found
 
 
 def alive(pids: set[int]) -> set[int]:
@@ -66,8 +77,7 @@ def test_hup_with_a_broken_application_leaves_the_old_workers_serving(
     serve: Serve, folder: Path, workers: int
 ) -> None:
     server = serve("--workers", str(workers)).wait_until_serving()
-    wait_until(lambda: len(workers_booted(server)) == workers, "all workers have started")
-    old = set(workers_booted(server))
+    old = all_answering(server, workers)
     with answering(server):
         break_site(folder)
         for attempt in (1, 2):
@@ -125,7 +135,9 @@ def test_usr2_starts_a_second_arbiter_that_outlives_the_first(serve: Serve, fold
         assert server.wait() == 0
         assert fetch(server)["version"] == 2
         assert fetch(server)["pid"] != first
-        wait_until(lambda: pid_in(folder / "site.pid") != server.pid, "the new one is promoted")
+        wait_until(
+            lambda: pid_in(folder / "site.pid") not in (0, server.pid), "the new one is promoted"
+        )
     os.kill(pid_in(folder / "site.pid"), signal.SIGTERM)
     wait_until(lambda: server.output().count("Shutting down: Master") == 2, "both have ended")
 

@@ -18,6 +18,9 @@ from typing import IO
 
 WORKER_CLASS = "nti.appserver.gunicorn.GeventApplicationWorker"
 
+#: The script, not `python -m gunicorn`: USR2 runs it again from its path.
+GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+
 #: How long a server may take to listen or to end, on a busy machine.
 PATIENCE_SECONDS = 30.0
 
@@ -168,7 +171,7 @@ class GunicornProcess(ServerProcess):
     ) -> None:
         self.port = free_port() if bind is None else 0
         self.bind = bind if bind is not None else f"127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "gunicorn", "-k", worker, "-b", self.bind]
+        command = [GUNICORN, "-k", worker, "-b", self.bind]
         command += ["--no-control-socket", *options, *([app] if app else [])]
         super().__init__(command, cwd=cwd, environ=environ)
 
