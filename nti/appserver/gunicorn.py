@@ -20,7 +20,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from nti.appserver.application.configured import end, settings_in_use
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.ops.hooks import WorkerHooks, prepare_arbiter
-from nti.appserver.settings import Settings
+from nti.appserver.settings import Settings, load_settings
 from nti.appserver.worker import boot
 from nti.appserver.worker.deferred import (
     COMMAND,
@@ -124,6 +124,12 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
             self._fail(problem)
         if isinstance(self.wsgi, DeferredApplication):
             self.wsgi = self.wsgi.load()
+
+    def _prepare_storages(self) -> None:
+        """Worker: ZEO clients that an application opens by itself shall not block the hub."""
+        from nti.appserver.storage import prepare_clients
+
+        prepare_clients(load_settings(environ=os.environ))
 
     def _fail(self, problem: Exception) -> NoReturn:
         """Worker: it cannot start; does not return."""

@@ -52,6 +52,7 @@ class WorkerHooks:
         :param restart: ends the worker gracefully so that gunicorn starts
             another; given the reason.
         """
+        from nti.appserver.hub.monitor import BlockedHubMonitor
         from nti.appserver.ops.housekeeping import Housekeeping
 
         if settings is None:
@@ -60,6 +61,8 @@ class WorkerHooks:
         logs.application_made()
         self._housekeeping = Housekeeping(settings, restart)
         self._housekeeping.start()
+        if settings.blocked_hub:
+            BlockedHubMonitor(settings.blocked_hub).start()
 
     def draining(self, reason: str) -> None:
         """Worker: it accepts no more, for a restart or the end; more calls change nothing."""

@@ -5,6 +5,7 @@ locks from `threading` as they find it. Opening may wait for a lock or a
 server; it is done once, in the main greenlet, before a worker accepts.
 """
 
-from nti.appserver.storage.database import open_database
+from nti.appserver.storage.database import open_database, prepare_clients
+from nti.appserver.storage.errors import CommitInDoubt
 
-__all__ = ["open_database"]
+__all__ = ["CommitInDoubt", "open_database", "prepare_clients"]

@@ -47,18 +47,25 @@ def open_database(
     settings = settings if settings is not None else load_settings(environ=os.environ)
     uri = uri or settings.storage
     patience = settings.storage_wait if wait is None else wait
-    install(_client_defaults(settings))
+    prepare_clients(settings)
     database = waiting.until_free(lambda: _open(uri, settings, patience), uri, patience)
     fork.guard(database, uri)
     return database
 
 
-def _client_defaults(settings: Settings) -> ClientDefaults:
-    return ClientDefaults(
-        cache_folder=os.path.join(os.path.abspath(settings.var), "cache"),
-        cache_size=settings.cache_size,
-        patience=settings.storage_timeout,
-        wait_timeout=settings.storage_timeout,
+def prepare_clients(settings: Settings) -> None:
+    """Have ZEO clients of this process, whoever opens them, wait cooperatively and not for ever.
+
+    Called after patching, before the application is imported; again with other
+    settings it changes what later clients get.
+    """
+    install(
+        ClientDefaults(
+            cache_folder=os.path.join(os.path.abspath(settings.var), "cache"),
+            cache_size=settings.cache_size,
+            patience=settings.storage_timeout,
+            wait_timeout=settings.storage_timeout,
+        )
     )
 
 

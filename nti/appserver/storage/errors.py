@@ -1,23 +1,20 @@
 """What a storage's failure means for the unit of work that met it.
 
-Only exception classes and questions about exceptions live here; nothing waits.
+Only exception classes live here; nothing waits.
 """
 
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import StorageError
 
+from nti.appserver.errors import ServiceUnavailable
 
-class CommitInDoubt(StorageError):  # type: ignore[misc]
+
+class CommitInDoubt(ServiceUnavailable, StorageError):  # type: ignore[misc]
     """The storage went away while it finished a commit: it may have been made, or not.
 
     Not a TransientError: to run the unit of work again could do its work twice.
     """
 
-
-#: The storage is away; the same unit of work may succeed in a while.
-UNAVAILABLE: tuple[type[Exception], ...] = (ClientDisconnected, CommitInDoubt)
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether `error` says that the storage could not be reached, so that 503 is the answer."""
-    return isinstance(error, UNAVAILABLE)
+    def __init__(self, reason: str) -> None:
+        super().__init__("The storage went away; whether the change was made is not known.")
+        #: What became of the connection, for the log.
+        self.reason = reason
