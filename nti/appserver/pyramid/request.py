@@ -63,7 +63,7 @@ class Request(PyramidRequest):  # type: ignore[misc]
 
 def equip(request: Any) -> None:
     """Give a request of another class what `Request` has."""
-    if not isinstance(request, Request):
+    if not isinstance(request, Request) and "tm" not in request.__dict__:
         request.set_property(transaction_manager, "tm", reify=True)
         request.set_property(primary_connection, "_primary_zodb_conn", reify=True)
         request.set_property(websocket, "websocket")

@@ -38,7 +38,8 @@ def default_commit_veto(request: Any, response: Any) -> bool:
 def tween_factory(handler: Handler, registry: Any) -> Handler:
     """The tween over `handler`, as the registry's settings say."""
     settings = registry.settings or {}
-    veto = _resolve(settings.get("tm.commit_veto", default_commit_veto) or None)
+    chosen = settings.get("pyramid_tm.commit_veto", default_commit_veto)  # its older name
+    veto = _resolve(settings.get("tm.commit_veto", chosen) or None)
     activate = _resolve(settings.get("tm.activate_hook") or None)
     annotate = asbool(settings.get("tm.annotate_user", True))
     writes = asbool(settings.get("tm.writes_in_reads", False))
@@ -55,13 +56,20 @@ def tween_factory(handler: Handler, registry: Any) -> Handler:
             return _Attempt(handler, request, unit, veto, annotate, writes).carry_out()
         if unit is not None and unit.manager is raw_manager(request.tm):
             return handler(request)  # a subrequest joins
-        unit = Unit(request.tm, request.path_info).start()
+        unit = Unit(request.tm, _path(request)).start()
         try:
             return _Attempt(handler, request, unit, veto, annotate, writes).carry_out()
         finally:
             end_or_stream(unit)
 
     return tween
+
+
+def _path(request: Any) -> str:
+    try:
+        return str(request.path_info)
+    except UnicodeDecodeError:
+        return "Unable to decode path as unicode"
 
 
 def end_or_stream(unit: Unit) -> None:
@@ -84,7 +92,7 @@ class _Attempt:
         self._request = request
         self._unit = unit
         self._veto = veto
-        self._running = True
+        self._raised: BaseException | None = None
         unit.manager = raw_manager(request.tm)
         unit.reading = not writes and request.method in READS
         unit.veto = self._vetoed
@@ -106,7 +114,7 @@ class _Attempt:
                 unit.stream = None
             if unit.conflict is problem:
                 mark(problem)
-            if self._running:  # the handler's own; exception views have had it
+            if problem is self._raised:  # the handler's own; exception views have had it
                 raise
             return self._answer_to(problem)
 
@@ -116,8 +124,7 @@ class _Attempt:
         environ["tm.active"] = True
         environ["tm.manager"] = request.tm
         try:
-            response = self._handler(request)
-            self._running = False
+            response = self._handle()
             squashed = getattr(request, "exc_info", None)
             if squashed is not None:
                 self._note_conflict(squashed[1])
@@ -126,6 +133,13 @@ class _Attempt:
         finally:
             environ.pop("tm.active", None)
             environ.pop("tm.manager", None)
+
+    def _handle(self) -> Any:
+        try:
+            return self._handler(self._request)
+        except Exception as raised:
+            self._raised = raised
+            raise
 
     def _answer_to(self, problem: Exception) -> Any:
         info = (type(problem), problem, problem.__traceback__)

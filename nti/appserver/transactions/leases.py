@@ -135,6 +135,7 @@ class Leases:
         self._mutex = threading.Lock()
         self._waiting: deque[Any] = deque()
         self._count = 0
+        self._idle: list[Any] = []
         for each in {db, *db.databases.values()}:
             _prepare(each, settings().connection_limit)
 
@@ -150,7 +151,7 @@ class Leases:
         """
         self._reserve()
         try:
-            connection = self._db.open(unit.manager)
+            connection = self._open(unit.manager)
         except BaseException:
             self._release()
             raise
@@ -162,9 +163,22 @@ class Leases:
         """Close a connection, whose place goes to who waits longest."""
         try:
             _close(connection, self._settings().debug_units)
+            self._idle.append(connection)
         finally:
             LEASES.dec()
             self._release()
+
+    def _open(self, manager: Any) -> Any:
+        """The connection used last, since its cache is warmest, or a new one.
+
+        The database's own pool looks through all that are idle each time.
+        """
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._db.open(manager)
+        connection.open(manager)
+        return connection
 
     def lose(self, connection: Any) -> None:
         """Do without a connection that is garbage; the pool has forgotten it already."""
@@ -233,7 +247,7 @@ def _leases_of(connection: Any) -> Iterable[Lease]:
 
 
 def _close(connection: Any, debug: bool) -> None:
-    """Close a connection; one still joined to a transaction is aborted first."""
+    """Close a connection and those beside it; of one still in a transaction that is aborted."""
     unit = getattr(connection, "unit", None)
     if not connection._needs_to_join:
         logger.error("a connection was given back while its transaction ran; aborting that")
@@ -243,7 +257,7 @@ def _close(connection: Any, debug: bool) -> None:
     for each in connection.connections.values():
         each.unit = None
         each._reported = False
-    connection.close()
+        each.close(primary=False)
 
 
 def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:
