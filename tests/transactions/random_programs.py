@@ -1,0 +1,191 @@
+"""Random programs of requests against a model; `test_random_programs` runs it in a patched process.
+
+Requests run at the same time in greenlets: they read and change shared
+counters, wait, conflict, fail, are vetoed, doomed or killed, and queue effects.
+Whatever happens, three things must agree: the answers given, the effects that
+happened, and the database.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+import transaction
+import ZODB
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transaction.interfaces import TransientError
+
+from nti.appserver.settings import Settings
+from nti.appserver.transactions import (
+    TransactionMiddleware,
+    configure,
+    connection,
+    on_abort,
+    on_commit,
+    use_database,
+)
+from nti.appserver.transactions.instruments import LEASES
+
+COUNTERS = 3
+PHASES = ("tpc_begin", "commit", "tpc_vote", "tpc_finish", "tpc_abort", "abort")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What one request does."""
+
+    changes: tuple[tuple[int, int], ...]  # a counter, and by how much
+    switches: int  # how often it waits between two changes
+    conflicts: int  # attempts that are told to conflict
+    end: str
+    effects: int
+    waits_in: str  # a phase of the commit in which it waits
+    killed_after: int  # turns of the hub until it is killed; 0: it is not
+    kill_with: type[BaseException]
+
+
+PROGRAMS = st.builds(
+    Program,
+    changes=st.lists(st.tuples(st.integers(0, COUNTERS - 1), st.integers(1, 9)), max_size=3).map(
+        tuple
+    ),
+    switches=st.integers(0, 2),
+    conflicts=st.integers(0, 3),
+    end=st.sampled_from(["ok", "ok", "ok", "error", "404", "doom", "stream"]),
+    effects=st.integers(0, 3),
+    waits_in=st.sampled_from(["", "", *PHASES]),
+    killed_after=st.one_of(st.just(0), st.integers(1, 12)),
+    kill_with=st.sampled_from([gevent.GreenletExit, gevent.Timeout, ValueError, TransientError]),
+)
+
+
+class Waits:
+    """A data manager that waits for a turn of the hub in one phase."""
+
+    transaction_manager = None
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def sortKey(self) -> str:
+        return "zz"
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in PHASES:
+            raise AttributeError(name)
+        return lambda tx: gevent.sleep(0) if name == self.phase else None
+
+
+@dataclass
+class World:
+    """What is known outside of the database."""
+
+    effects: dict[int, list[int]] = field(default_factory=dict)
+    aborted: Counter[int] = field(default_factory=Counter)
+    attempts: Counter[int] = field(default_factory=Counter)
+    answers: dict[int, str] = field(default_factory=dict)
+
+    def app(self, environ: Any, start_response: Any) -> Any:
+        number, program = environ["program"]
+        self.attempts[number] += 1
+        on_abort(self.aborted.update, [number])
+        root = connection().root()
+        for counter, amount in program.changes:
+            value = root[counter]
+            for _ in range(program.switches):
+                gevent.sleep(0)
+            root[counter] = value + amount
+        root[f"done {number}"] = root.get(f"done {number}", 0) + 1
+        for place in range(program.effects + 1):
+            on_commit(self.effects.setdefault(number, []).append, place)
+        if program.waits_in:
+            transaction.get().join(Waits(program.waits_in))
+        if self.attempts[number] <= program.conflicts:
+            raise TransientError
+        return self.end(program, start_response)
+
+    def end(self, program: Program, start_response: Any) -> Any:
+        if program.end == "error":
+            raise KeyError("told to")
+        if program.end == "doom":
+            transaction.doom()
+        start_response("404 Not Found" if program.end == "404" else "200 OK", [])
+        return (each for each in (b"a", b"b")) if program.end == "stream" else [b"ab"]
+
+    def serve(self, middleware: Any, number: int, program: Program) -> None:
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": f"/{number}",
+            "SCRIPT_NAME": "",
+            "program": (number, program),
+        }
+
+        def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+            self.answers[number] = status
+
+        body = middleware(environ, start_response)
+        try:
+            assert b"".join(body) == b"ab" or self.answers[number].startswith("503")
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+
+
+def carry_out(world: World, programs: list[Program]) -> None:
+    """Run all at the same time; kills arrive at their turns."""
+    middleware = TransactionMiddleware(world.app)
+    greenlets = [
+        gevent.spawn(world.serve, middleware, number, program)
+        for number, program in enumerate(programs)
+    ]
+    for turn in range(1, 14):
+        gevent.sleep(0)
+        for greenlet, program in zip(greenlets, programs, strict=True):
+            if program.killed_after == turn:
+                greenlet.kill(program.kill_with, block=False)
+    gevent.joinall(greenlets, timeout=30)
+    assert all(greenlet.dead for greenlet in greenlets), "a greenlet hangs"
+
+
+def check(world: World, programs: list[Program], root: Any) -> None:
+    """The database, the effects and the answers agree."""
+    expected = [0] * COUNTERS
+    for number, program in enumerate(programs):
+        committed = root.get(f"done {number}", 0)
+        assert committed in (0, 1), "committed twice"
+        assert world.effects.get(number, []) == list(range(program.effects + 1)) * committed
+        answer = world.answers.get(number)
+        if answer == "200 OK" and program.end != "doom":
+            assert committed
+        if answer is not None and (answer != "200 OK" or program.end == "doom"):
+            assert not committed
+        if answer is None:
+            assert program.killed_after or program.end == "error"
+        if program.end in ("error", "404", "doom"):
+            assert not committed
+        # An attempt ends in one way: its transaction commits or it aborts.
+        begun = world.attempts[number]
+        assert world.aborted[number] in (begun - committed, max(0, begun - committed - 1))
+        for counter, amount in program.changes * committed:
+            expected[counter] += amount
+    assert [root[counter] for counter in range(COUNTERS)] == expected
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PROGRAMS, min_size=1, max_size=6))
+def test_the_database_the_effects_and_the_answers_always_agree(programs: list[Program]) -> None:
+    configure(Settings(attempts=4, connection_limit=3))
+    database = ZODB.DB(None)
+    use_database(database)
+    with database.transaction() as opened:
+        for counter in range(COUNTERS):
+            opened.root()[counter] = 0
+    before = LEASES.value
+    world = World()
+    carry_out(world, programs)
+    assert LEASES.value == before, "a connection was not given back"
+    with database.transaction() as opened:
+        check(world, programs, opened.root())
+    database.close()
