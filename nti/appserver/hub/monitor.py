@@ -55,9 +55,9 @@ class BlockedHubMonitor:
         frame = sys._current_frames().get(hub.thread_ident)
         stack = traceback.format_stack(frame)[-SHOWN_FRAMES:] if frame is not None else []
         when = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        where = f"[{when}] [{os.getpid()}] [WARNING] {__name__}"
         lines = [
-            f"[{when}] [{os.getpid()}] [WARNING] {__name__}: "
-            + f"the hub has not run for {self._seconds:g} s",
+            f"{where}: the hub has not run for {self._seconds:g} s",
             f"  greenlet: {greenlet!r}",
             f"  request: {_request_of(frame)}",
             "  stack, innermost last:\n",

@@ -8,6 +8,7 @@ its length and switches nowhere.
 """
 
 import contextlib
+import logging
 import mmap
 import os
 from pathlib import Path
@@ -19,6 +20,8 @@ import ZEO.cache
 from ZODB.utils import u64, z64
 
 from nti.appserver.hub import native
+
+logger = logging.getLogger(__name__)
 
 #: So many workers find a cache of their own; the next ones use a temporary file.
 SLOTS = 256
@@ -54,7 +57,12 @@ class ClientCache(ZEO.cache.ClientCache):  # type: ignore[misc]
         opened = self.f
         opened.flush()
         # A page for which the disk has no room would end the process when it is written.
-        os.posix_fallocate(opened.fileno(), 0, self.maxsize)
+        try:
+            os.posix_fallocate(opened.fileno(), 0, self.maxsize)
+        except OSError:
+            opened.truncate(0)
+            opened.close()
+            raise
         self.f = _MappedFile(opened.fileno(), self.maxsize)
         self._opened = opened
 
@@ -139,15 +147,31 @@ def cache_for(folder: str | None, name: str, size: int) -> ClientCache:
     """
     if folder is None:
         return ClientCache(None, size)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return _first_free(Path(folder), name, size)
+    except OSError as problem:
+        logger.warning(
+            "no client cache of %d bytes in %s: %s; a temporary file serves, set cache_size or var",
+            size,
+            folder,
+            problem.strerror,
+        )
+        return ClientCache(None, size)
+
+
+def _first_free(folder: Path, name: str, size: int) -> ClientCache:
     boot = _boot()
-    _remove_others(Path(folder), name, boot)
+    _remove_others(folder, name, boot)
     for slot in range(1, SLOTS + 1):
-        path = os.path.join(folder, f"{name}-{boot}-{slot}.zec")
+        path = folder / f"{name}-{boot}-{slot}.zec"
         try:
-            return ClientCache(path, size)
+            return ClientCache(str(path), size)
         except zc.lockfile.LockError:
             continue
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     return ClientCache(None, size)
 
 
