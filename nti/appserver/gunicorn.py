@@ -10,6 +10,7 @@ A docstring says where its method runs: "Arbiter" or "Worker".
 """
 
 import os
+import signal
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -99,6 +100,8 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     def patch(self) -> None:
         """Worker: the first thing that is done in it."""
+        # Until now a signal would have been the arbiter's, in whose likeness this process was made.
+        signal.signal(signal.SIGTERM, self.handle_exit)
         enter(self.entry, self.cfg.graceful_timeout)
         unsafe = unsafe_modules()
         if unsafe:

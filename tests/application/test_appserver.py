@@ -131,8 +131,9 @@ def test_a_storage_of_one_process_wants_one_worker(uri: str) -> None:
         check_owner(Settings(storage=uri), 2)
 
 
-def test_a_shared_storage_takes_any_number_of_workers() -> None:
-    check_owner(Settings(storage="zeo://localhost:8100"), 8)
+@pytest.mark.parametrize("uri", ["embedded", "zeo://localhost:8100"])
+def test_a_shared_storage_takes_any_number_of_workers(uri: str) -> None:
+    check_owner(Settings(storage=uri), 8)
 
 
 def test_a_folder_of_data_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

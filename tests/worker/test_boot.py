@@ -160,7 +160,7 @@ def test_a_storage_of_one_process_is_refused_with_two_workers(serve: Serve, fold
     server = serve("--workers", "2", storage=f"file://{folder}/Data.fs")
     assert server.wait() == 3
     assert "with 2 workers; expected a storage that several processes" in server.output()
-    assert "zeo://" in server.output()
+    assert "set storage to `embedded`" in server.output()
 
 
 def test_the_folder_of_data_is_private(serve: Serve, folder: Path) -> None:

@@ -14,7 +14,7 @@ from nti.appserver.worker.roster import Entry, Roster, State, waiting_for_predec
 def entry(roster: Roster, age: int, state: State, *, gone: bool = False) -> Entry:
     """An entry of a process that lives, or that has ended."""
     made = roster.add(age)
-    made.write(age, ended_process() if gone else os.getpid(), state)
+    made.pid, made.state = ended_process() if gone else os.getpid(), state
     return made
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_stays_takes_on_the_age_of_those_who_failed() -> None:
     gevent.sleep(0)
     assert "serves on" in log.errors[0]
     assert mine.age == 1
-    roster.younger(1)[0].write(2, ended_process(), State.FAILED)
+    roster.younger(1)[0].pid = ended_process()
     gevent.wait(timeout=10)
     assert mine.age == 2
 
@@ -123,6 +123,29 @@ def test_failures_are_counted_until_a_worker_serves() -> None:
     roster.note_serving()
     assert roster.has_served
     assert roster.note_failure() == 1
+
+
+def test_no_reader_ever_sees_a_state_that_was_not_written() -> None:
+    """One process writes as a worker does, this one reads: old or new, and nothing between."""
+    done = subprocess.run([sys.executable, "-c", TEAR], capture_output=True, text=True, check=True)
+    assert done.stdout == "BOOTING SERVING\n"
+
+
+TEAR = """
+import os
+from nti.appserver.worker.roster import Roster, State
+written = Roster(1).add(1)
+child = os.fork()
+if child == 0:
+    for _ in range(200_000):
+        written.state = State.BOOTING
+        written.state = State.SERVING
+    os._exit(0)
+seen = set()
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    seen.add(written.state)
+print(*sorted(state.name for state in seen))
+"""
 
 
 def test_outside_of_a_worker_nothing_waits_for_a_predecessor() -> None:

@@ -3,15 +3,15 @@
 gunicorn's arbiter answers HUP by forking new workers and ending the old ones at
 once, whether the new ones can serve or not. The roster lets an old worker see
 for itself. The arbiter adds an entry before each fork; from then on only that
-worker writes it, everyone reads it, and a field is written whole, so there is
-no lock. An entry is free again when its process has gone.
+worker writes it and everyone reads it. There is no lock: a field is one aligned
+word, stored by one assignment. (`struct.pack_into` would zero it first, for
+others to see.) An entry is free again when its process has gone.
 
 No method waits or switches.
 """
 
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -19,8 +19,11 @@ from enum import IntEnum
 #: Entries in the shared memory; gunicorn runs a handful of workers, twice as many in a restart.
 CAPACITY = 1024
 
-_ENTRY = struct.Struct("=III")  # age, process id, state
-_HEADER = struct.Struct("=III")  # failures in a row, whether one has ever served, workers wanted
+#: Bytes, and what the words of an entry and of the head are.
+_WORD = 4
+_AGE, _PID, _STATE = range(3)
+_FAILURES, _HAS_SERVED, _WANTED = range(3)
+_WORDS = 3
 
 
 class State(IntEnum):
@@ -42,8 +45,8 @@ class State(IntEnum):
 class Entry:
     """One worker's place in the roster."""
 
-    def __init__(self, memory: mmap.mmap, offset: int) -> None:
-        self._memory = memory
+    def __init__(self, words: "memoryview[int]", offset: int) -> None:
+        self._words = words
         self._offset = offset
 
     @property
@@ -52,26 +55,28 @@ class Entry:
 
         A worker that stays because its replacements failed takes on theirs.
         """
-        return self._fields()[0]
+        return self._words[self._offset + _AGE]
 
     @age.setter
     def age(self, age: int) -> None:
-        _, pid, state = self._fields()
-        self.write(age, pid, state)
+        self._words[self._offset + _AGE] = age
 
     @property
     def pid(self) -> int:
         """The process, or 0 before its fork."""
-        return self._fields()[1]
+        return self._words[self._offset + _PID]
+
+    @pid.setter
+    def pid(self, pid: int) -> None:
+        self._words[self._offset + _PID] = pid
 
     @property
     def state(self) -> State:
-        return State(self._fields()[2])
+        return State(self._words[self._offset + _STATE])
 
     @state.setter
     def state(self, state: State) -> None:
-        age, pid, _ = self._fields()
-        self.write(age, pid, state)
+        self._words[self._offset + _STATE] = state
 
     @property
     def gone(self) -> bool:
@@ -86,19 +91,14 @@ class Entry:
             return False
         return False
 
-    def write(self, age: int, pid: int, state: int) -> None:
-        _ENTRY.pack_into(self._memory, self._offset, age, pid, state)
-
-    def _fields(self) -> tuple[int, int, int]:
-        return _ENTRY.unpack_from(self._memory, self._offset)
-
 
 class Roster:
     """All entries, and what they have been through together."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
-        self._memory = mmap.mmap(-1, _HEADER.size + capacity * _ENTRY.size)
+        memory = mmap.mmap(-1, (1 + capacity) * _WORDS * _WORD)
+        self._words = memoryview(memory).cast("I")
 
     def add(self, age: int) -> Entry:
         """Arbiter: an entry for the worker that is about to be forked.
@@ -108,7 +108,7 @@ class Roster:
         """
         for entry in self._all():
             if entry.state is State.FREE or entry.gone:
-                entry.write(age, 0, State.BOOTING)
+                entry.age, entry.pid, entry.state = age, 0, State.BOOTING
                 return entry
         raise RuntimeError(f"more than {self.capacity} workers")
 
@@ -121,39 +121,37 @@ class Roster:
         return sum(entry.state is State.SERVING and not entry.gone for entry in self._all())
 
     def _all(self) -> Iterator[Entry]:
-        for number in range(self.capacity):
-            yield Entry(self._memory, _HEADER.size + number * _ENTRY.size)
+        for number in range(1, self.capacity + 1):
+            yield Entry(self._words, number * _WORDS)
 
     @property
     def failures(self) -> int:
         """How many workers failed in a row, the last one included."""
-        return int(_HEADER.unpack_from(self._memory)[0])
+        return self._words[_FAILURES]
 
     @property
     def has_served(self) -> bool:
         """Whether any worker of this arbiter has ever served."""
-        return bool(_HEADER.unpack_from(self._memory)[1])
+        return self._words[_HAS_SERVED] == 1
 
     @property
     def wanted(self) -> int:
         """How many workers the configuration asks for; the arbiter writes it before each fork."""
-        return int(_HEADER.unpack_from(self._memory)[2])
+        return self._words[_WANTED]
 
     @wanted.setter
     def wanted(self, wanted: int) -> None:
-        self._write_header(self.failures, self.has_served, wanted)
+        self._words[_WANTED] = wanted
 
     def note_failure(self) -> int:
         """Worker: it could not start; the failures in a row."""
-        self._write_header(self.failures + 1, self.has_served, self.wanted)
+        self._words[_FAILURES] += 1
         return self.failures
 
     def note_serving(self) -> None:
         """Worker: it serves, so that whatever failed before is over."""
-        self._write_header(0, True, self.wanted)
-
-    def _write_header(self, failures: int, has_served: bool, wanted: int) -> None:
-        _HEADER.pack_into(self._memory, 0, failures, has_served, wanted)
+        self._words[_FAILURES] = 0
+        self._words[_HAS_SERVED] = 1
 
 
 _roster: Roster | None = None
@@ -176,7 +174,7 @@ def enter(entry: Entry, patience: float) -> None:
     """
     global _mine, _patience
     _mine, _patience = entry, patience
-    entry.write(entry.age, os.getpid(), State.BOOTING)
+    entry.pid = os.getpid()
 
 
 @contextmanager
