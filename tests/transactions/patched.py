@@ -4,6 +4,7 @@ The process of the tests itself is never patched; what runs there reports here.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ _RUN = """
 from gevent import monkey
 monkey.patch_all()
 import faulthandler, sys
-faulthandler.dump_traceback_later(150, exit=True)
+faulthandler.dump_traceback_later(580, exit=True)
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 """
@@ -30,14 +31,21 @@ def names_in(cases: Path) -> list[str]:
     ]
 
 
-def run_patched(cases: Path, folder: Path) -> Outcomes:
+def run_patched(cases: Path, folder: Path, **environ: str) -> Outcomes:
     """What failed of each test in a file, by name; an empty list: it has passed.
 
     :param folder: for the report.
+    :param environ: added to the environment.
     """
     report = folder / "report.xml"
     command = [sys.executable, "-c", _RUN, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    ran = subprocess.run([*command, str(cases)], capture_output=True, text=True, timeout=180)
+    ran = subprocess.run(
+        [*command, str(cases)],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert report.exists(), ran.stdout + ran.stderr
     found: Outcomes = {}
     for case in ElementTree.parse(report).iter("testcase"):

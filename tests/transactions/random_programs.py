@@ -6,6 +6,7 @@ Whatever happens, three things must agree: the answers given, the effects that
 happened, and the database.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,10 @@ from nti.appserver.transactions import (
 )
 from nti.appserver.transactions.instruments import LEASES
 
+#: How many programs to try; the soak says more, and tries others each time.
+SOAK = int(os.environ.get("RANDOM_PROGRAMS", "0"))
+EXAMPLES = SOAK or 150
+
 COUNTERS = 3
 PHASES = ("tpc_begin", "commit", "tpc_vote", "tpc_finish", "tpc_abort", "abort")
 
@@ -42,6 +47,7 @@ class Program:
     end: str
     effects: int
     waits_in: str  # a phase of the commit in which it waits
+    first: bool  # whether it waits before the database does its part of the phase
     killed_after: int  # turns of the hub until it is killed; 0: it is not
     kill_with: type[BaseException]
 
@@ -55,27 +61,34 @@ PROGRAMS = st.builds(
     conflicts=st.integers(0, 3),
     end=st.sampled_from(["ok", "ok", "ok", "error", "404", "doom", "stream"]),
     effects=st.integers(0, 3),
-    waits_in=st.sampled_from(["", "", *PHASES]),
-    killed_after=st.one_of(st.just(0), st.integers(1, 12)),
+    waits_in=st.sampled_from(["", *PHASES, "tpc_finish"]),
+    first=st.booleans(),
+    killed_after=st.one_of(st.just(0), st.integers(1, 12), st.integers(1, 12)),
     kill_with=st.sampled_from([gevent.GreenletExit, gevent.Timeout, ValueError, TransientError]),
 )
 
 
 class Waits:
-    """A data manager that waits for a turn of the hub in one phase."""
+    """A data manager that waits for some turns of the hub in one phase."""
 
     transaction_manager = None
 
-    def __init__(self, phase: str) -> None:
+    def __init__(self, phase: str, key: str) -> None:
         self.phase = phase
+        self.key = key
 
     def sortKey(self) -> str:
-        return "zz"
+        return self.key
 
     def __getattr__(self, name: str) -> Any:
         if name not in PHASES:
             raise AttributeError(name)
-        return lambda tx: gevent.sleep(0) if name == self.phase else None
+
+        def asked(tx: Any) -> None:
+            for _ in range(4 if name == self.phase else 0):
+                gevent.sleep(0)
+
+        return asked
 
 
 @dataclass
@@ -101,7 +114,7 @@ class World:
         for place in range(program.effects + 1):
             on_commit(self.effects.setdefault(number, []).append, place)
         if program.waits_in:
-            transaction.get().join(Waits(program.waits_in))
+            transaction.get().join(Waits(program.waits_in, "" if program.first else "zz"))
         if self.attempts[number] <= program.conflicts:
             raise TransientError
         return self.end(program, start_response)
@@ -140,7 +153,7 @@ def carry_out(world: World, programs: list[Program]) -> None:
         gevent.spawn(world.serve, middleware, number, program)
         for number, program in enumerate(programs)
     ]
-    for turn in range(1, 14):
+    for turn in range(1, 24):
         gevent.sleep(0)
         for greenlet, program in zip(greenlets, programs, strict=True):
             if program.killed_after == turn:
@@ -173,7 +186,12 @@ def check(world: World, programs: list[Program], root: Any) -> None:
     assert [root[counter] for counter in range(COUNTERS)] == expected
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=not SOAK,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(st.lists(PROGRAMS, min_size=1, max_size=6))
 def test_the_database_the_effects_and_the_answers_always_agree(programs: list[Program]) -> None:
     configure(Settings(attempts=4, connection_limit=3))

@@ -22,3 +22,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 def test_in_a_patched_process(name: str, outcomes: Outcomes) -> None:
     assert name in outcomes, f"did not run; the others: {outcomes}"
     assert not outcomes[name], "\n".join(outcomes[name])
+
+
+@pytest.mark.soak
+def test_many_random_programs(tmp_path: Path) -> None:
+    found = run_patched(HERE / "random_programs.py", tmp_path, RANDOM_PROGRAMS="4000")
+    assert found
+    for problems in found.values():
+        assert not problems, "\n".join(problems)
