@@ -53,6 +53,8 @@ class Listener:
         self.to_hub = switcher(server.hub)
         #: As gunicorn sees it: (host, port), or the path of a unix socket.
         self.name = sock.getsockname()
+        #: Whether it is a unix socket with a path that gunicorn does not take for an address.
+        self.unix = isinstance(self.name, str) and ":" not in self.name
         self.errors = Errors(cfg)
         trust = Trust(cfg)
         schemes = settings.client_source == "x-forwarded-for"
@@ -67,7 +69,7 @@ class Listener:
         self.fast = (
             cfg.protocol == "http"
             and not os.environ.get("SCRIPT_NAME")
-            and (isinstance(self.name, tuple) or ":" not in self.name)
+            and (isinstance(self.name, tuple) or self.unix)
         )
         #: Whether the first bytes of a connection are a request, no PROXY header.
         self.fast_first = cfg.proxy_protocol == "off"
@@ -182,6 +184,22 @@ class Listener:
         else:
             environ["REMOTE_ADDR"] = ""
         return environ
+
+    def name_server(self, environ: dict[str, Any]) -> None:
+        """Set SERVER_NAME and SERVER_PORT, which PEP 3333 requires, on a unix socket.
+
+        Like gunicorn: they come from Host, the port else from the scheme; without
+        Host they are the socket's path and ''.
+        """
+        host = environ.get("HTTP_HOST")
+        if host:
+            parts = host.split(":")
+            port = "443" if environ["wsgi.url_scheme"] == "https" else "80"
+            environ["SERVER_NAME"] = parts[0]
+            environ["SERVER_PORT"] = parts[1] if len(parts) > 1 else port
+        else:
+            environ["SERVER_NAME"] = self.name
+            environ["SERVER_PORT"] = ""
 
     def judge(self, conn: Connection, data: bytes, new: bytes) -> bool:
         """Whether a greenlet should look at bytes that do not end a common head.

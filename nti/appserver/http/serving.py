@@ -130,7 +130,7 @@ class Serving:
     def _fast(
         self, conn: Connection, req: Request, environ: Environ, rest: bytes, trusted: bool
     ) -> bytes | None:
-        reader = None
+        reader, listener = None, conn.listener
         length = environ.get("CONTENT_LENGTH")
         if length is None:
             req.body = io.BytesIO()
@@ -161,7 +161,9 @@ class Serving:
             req.proxy_protocol_info = conn.proxy
             environ.update(proxy_environ(req))
         elif trusted:
-            conn.listener.source.apply(environ)
+            listener.source.apply(environ)
+        if listener.unix:
+            listener.name_server(environ)
         if not self._answer(conn, req, environ, resp, handle):
             return None
         if reader is None:
@@ -292,6 +294,8 @@ class Serving:
         environ["nti.appserver.connection"] = handle
         if handle.trusted and not conn.proxy:
             listener.source.apply(environ)
+            if listener.unix:
+                listener.name_server(environ)  # the scheme may be another
         return resp, environ
 
     def _count(self) -> None:
