@@ -12,7 +12,14 @@ author = "The nti.appserver contributors"
 copyright = "the nti.appserver contributors"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "metrics_table", "settings_table"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx_copybutton",
+    "command_help",
+    "configurations",
+    "metrics_table",
+    "settings_table",
+]
 exclude_patterns = ["_build"]
 # Docstrings write `name` for code, as Markdown and the standard library's authors do.
 default_role = "literal"
