@@ -1,6 +1,6 @@
 """The report of a blocked hub: what it names, and how often it comes."""
 
-from tests.hub.patched import run
+from nti.appserver.testing.patched import run
 
 BLOCKED = """
 import os, sys, time

@@ -18,6 +18,9 @@ gethostbyaddr = monkey.get_original("socket", "gethostbyaddr")
 #: A lock that stops a thread; it is not re-entrant.
 Lock: Any = monkey.get_original("_thread", "allocate_lock")
 
+#: The same, used as a signal: the waiter takes it twice, another thread lets it go.
+Gate: Any = Lock
+
 #: A re-entrant lock owned by a thread. Patching replaces `threading.RLock` only.
 RLock: Any = _thread.RLock
 

@@ -103,7 +103,7 @@ class Answer:
     Under a hub the wait switches; elsewhere it stops the thread. Give it once.
     """
 
-    __slots__ = ("_bell", "_error", "_lock", "_value", "_waiting", "ready")
+    __slots__ = ("_bell", "_error", "_gate", "_value", "_waiting", "ready")
 
     def __init__(self) -> None:
         hub = get_hub_if_exists()
@@ -113,8 +113,8 @@ class Answer:
         self._waiting: Any = None
         if hub is None:
             self._bell: Bell | None = None
-            self._lock = native.Lock()
-            self._lock.acquire()
+            self._gate = native.Gate()
+            self._gate.acquire()
         else:
             self._bell = Bell.of(hub)
 
@@ -132,7 +132,7 @@ class Answer:
         bell = self._bell
         if bell is None:
             self.ready = True
-            self._lock.release()
+            self._gate.release()
         else:
             bell.ring(self)
 
@@ -188,7 +188,7 @@ class Answer:
     def _park(self) -> None:
         bell = self._bell
         if bell is None:
-            self._lock.acquire()
+            self._gate.acquire()
             return
         self._waiting = getcurrent()
         try:

@@ -86,6 +86,11 @@ class ClientCache(ZEO.cache.ClientCache):  # type: ignore[misc]
         if hasattr(self, "_lock_file"):
             self._lock_file.close()
 
+    def abandon(self) -> None:
+        """In a forked child: whoever held the lock is not there, and the file is the parent's."""
+        self._lock = native.RLock()
+        self.f = None
+
     def loadBefore(self, oid: bytes, before_tid: bytes) -> Any:
         """The state of `oid` that was current before `before_tid`: data, its tid, the next or None.
 

@@ -6,8 +6,10 @@ or wait; the callbacks of its server ("I/O thread") do neither.
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import ZEO.asyncio.futures
 import ZEO.cache
@@ -18,7 +20,7 @@ from ZEO.ClientStorage import ClientStorage as StockClientStorage
 
 from nti.appserver.hub import native
 from nti.appserver.hub.threads import NativeThread
-from nti.appserver.storage.zeo.cache import cache_for
+from nti.appserver.storage.zeo.cache import ClientCache, cache_for
 from nti.appserver.storage.zeo.thread import ClientThread, relay
 
 #: Where the I/O thread logs.
@@ -43,6 +45,9 @@ class ClientDefaults:
 
 defaults = ClientDefaults()
 
+#: For a forked child to abandon.
+_storages: "WeakSet[ClientStorage]" = WeakSet()
+
 
 class ClientStorage(StockClientStorage):  # type: ignore[misc]
     """A ZEO client storage for greenlets and native threads alike.
@@ -60,6 +65,7 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
             digest = hashlib.sha256(repr((addr, storage)).encode()).hexdigest()[:12]
             options["cache"] = cache_for(defaults.cache_folder, f"zeo-{digest}", size)
         super().__init__(addr, storage, **options)
+        _storages.add(self)
 
     def set_server_addr(self, addr: Any) -> None:
         """I/O thread. The patched resolver would make a hub in it, with threads of its own."""
@@ -104,3 +110,13 @@ def install(wanted: ClientDefaults | None = None) -> None:
     ZEO.asyncio.futures.sleep = native.sleep
     for name in LOGGERS:
         logging.getLogger(name).addFilter(relay)
+
+
+def _abandon_storages() -> None:
+    """Runs in a forked child: a load finds no cache, and so meets the thread's refusal."""
+    for storage in list(_storages):
+        if isinstance(storage._cache, ClientCache):
+            storage._cache.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_storages)
