@@ -11,6 +11,7 @@ A docstring says where its method runs: "Arbiter" or "Worker".
 
 import os
 import signal
+import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 #: Answered even when every slot is taken.
 HEALTH_PATHS = frozenset(("/_ops/ping", "/_ops/ready"))
+
+#: With these gunicorn looks `app` up before it takes up any worker class, and ends.
+_ONLY_LOOKED_AT = frozenset(("--check-config", "--print-config"))
 
 _apps: list[DeferredApplication] = []
 
@@ -120,6 +124,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         """Worker: make the application, before a connection is accepted."""
         boot.quieten()
         try:
+            self._prepare_storages()
             super().load_wsgi()
             keep_promises()
             self.settings = settings_in_use()
@@ -195,7 +200,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if in_worker():
         return _configured()
-    if not in_arbiter():
+    if not in_arbiter() and not _ONLY_LOOKED_AT & set(sys.argv):
         raise WrongWorker(
             "nti.appserver.gunicorn:app is served by its own worker class only",
             mend=f"start it with: {COMMAND}",

@@ -117,6 +117,12 @@ def test_another_worker_class_is_refused_with_the_command_to_use(folder: Path, w
     assert "Traceback" not in server.output()
 
 
+def test_gunicorn_checks_its_configuration_with_app(serve: Serve) -> None:
+    server = serve("--check-config")
+    assert server.wait() == 0
+    assert server.output() == ""
+
+
 def test_the_package_is_a_library_under_another_worker_class(folder: Path) -> None:
     (folder / "wsgi.py").write_text(
         "from nti.appserver.application import make_app\n"
