@@ -25,6 +25,7 @@ from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.loop import BACKOFF, LONGEST_BACKOFF
 from nti.appserver.transactions.middleware import description_of, fault_of, has_body
+from nti.appserver.transactions.turns import Turn, wait_for_turn
 from nti.appserver.transactions.units import Unit
 
 Environ = dict[str, Any]
@@ -80,11 +81,14 @@ class _Exchange:
     def carry_out(self) -> Any:
         """The response, its unit of work committed or aborted."""
         number = 0
+        turn: Turn | None = None
         while True:
             unit = Unit(None, description_of(self._environ))
             unit.outermost = True
             unit.deadline = self._deadline
             unit.replayable = self._replayable
+            unit.turn = turn
+            unit.attempts_left = self._attempts - number - 1
             unit.start()
             try:
                 response = self._attempt(unit, number)
@@ -95,7 +99,7 @@ class _Exchange:
             if response is not None:
                 return response
             number += 1
-            self._again(number)
+            turn = self._again(number, unit.conflict)
 
     def _attempt(self, unit: Unit, number: int) -> Any:
         """One attempt; None: try again."""
@@ -151,14 +155,17 @@ class _Exchange:
     def _replayable(self) -> bool:
         return self._input is None or self._input.replayable
 
-    def _again(self, number: int) -> None:
-        """Prepare another attempt: wait a little, take the body back to its beginning."""
+    def _again(self, number: int, conflict: BaseException | None) -> Turn | None:
+        """Prepare another attempt: take the body back to its beginning, wait for a turn."""
         if self._input is not None:
             self._input.rewind()
             self._environ["wsgi.input"] = self._input
         for key in _WEBOB:
             self._environ.pop(key, None)
-        time.sleep(uniform(0, min(BACKOFF * (2**number - 1), LONGEST_BACKOFF)))
+        turn = wait_for_turn(conflict, self._deadline)
+        if turn is None:
+            time.sleep(uniform(0, min(BACKOFF * (2**number - 1), LONGEST_BACKOFF)))
+        return turn
 
 
 def _refused(problem: Exception, unit: Unit) -> Response:

@@ -96,7 +96,9 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
 
     def _ended(self, outcome: Any) -> None:
         outcome.inc()
-        self.unit = None
+        unit, self.unit = self.unit, None
+        if unit is not None and unit.turn is not None:
+            unit.end_turn()
 
     def _commitResources(self) -> None:
         """Two-phase commit, as `transaction` does it, with its end shielded.

@@ -15,6 +15,8 @@ nti_transactions_leases
     Database connections that are leased now.
 nti_transactions_lease_wait_seconds
     How long units of work waited for a connection when none was free.
+nti_transactions_turn_wait_seconds
+    How long units of work that had conflicted waited for their turn at the object.
 nti_transactions_leases_lost_total
     Leases that were not given back by their unit of work.
 nti_transactions_foreign_uses_total{kind}
@@ -48,6 +50,9 @@ REFUSED_READS = Counter(
 LEASES = Gauge("nti_transactions_leases", "Database connections that are leased now.")
 LEASE_WAIT_SECONDS = Histogram(
     "nti_transactions_lease_wait_seconds", "Time that units of work waited for a connection."
+)
+TURN_WAIT_SECONDS = Histogram(
+    "nti_transactions_turn_wait_seconds", "Time that units of work waited for a turn at an object."
 )
 LEASES_LOST = Counter(
     "nti_transactions_leases_lost_total", "Leases that their unit of work did not give back."

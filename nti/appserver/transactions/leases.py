@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ZODB.Connection import Connection
+from ZODB.POSException import ConflictError
 from ZODB.utils import oid_repr, z64
 
 from nti.appserver.errors import AppServerError, ServiceUnavailable
@@ -33,6 +34,7 @@ from nti.appserver.transactions.instruments import (
     LEASES,
     LEASES_LOST,
 )
+from nti.appserver.transactions.turns import contended
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -66,10 +68,18 @@ class LeasedConnection(Connection):  # type: ignore[misc]
         """Note that an object has changed.
 
         :raises ForeignUse: by a greenlet or unit of work that it does not belong to.
+        :raises ConflictError: another one has its turn at the object; there will
+            be another attempt, even if this is swallowed.
         """
-        if self.unit is not slot.unit and self.unit is not None and not self._is_ours():
-            FOREIGN_USES.labels("write").inc()
-            raise ForeignUse(self._words(obj) + "; look it up in the unit of work that changes it")
+        unit = self.unit
+        if unit is not None:
+            if unit is not slot.unit and not self._is_ours():
+                FOREIGN_USES.labels("write").inc()
+                words = self._words(obj)
+                raise ForeignUse(f"{words}; look it up in the unit of work that changes it")
+            if contended and obj._p_oid in contended and unit.turn is None and unit.attempts_left:
+                unit.refused = ConflictError(object=obj)
+                raise unit.refused
         super().register(obj)
 
     def _is_ours(self) -> bool:

@@ -4,7 +4,8 @@ The loop begins, runs, vetoes, commits, aborts and tries again. What this file
 adds: the backoff has a cap, the deadline ends the attempts, what a conflict
 was is counted, and every exception aborts, kills and timeouts included. A loop
 has no state of a run, so one serves all units of work with as many attempts.
-It waits between two attempts only, with nothing leased.
+It waits between two attempts only, with nothing leased: for a turn where the
+conflict names an object, else for a random time.
 """
 
 import logging
@@ -22,6 +23,7 @@ from nti.appserver.transactions.commit import begin_attempt
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.instruments import CONFLICTS, FAILED, REFUSED_READS
+from nti.appserver.transactions.turns import wait_for_turn
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -72,9 +74,15 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
     def describe_transaction(self, unit: "Unit", *_: Any) -> str:
         return unit.description
 
+    def prep_for_retry(self, attempts_remaining: int, tx: Any, unit: "Unit", *_: Any) -> None:
+        unit.attempts_left = attempts_remaining
+
     def run_handler(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         unit.transaction = begin_attempt(unit.manager._txn, unit)
         result = func(*args)
+        if unit.refused is not None:  # by a contended object, and it was swallowed
+            refused, unit.refused = unit.refused, None
+            raise refused
         if unit.aside:
             raise self.AbortAndReturn(result, "stepped aside")
         return result
@@ -123,12 +131,22 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
 
     @staticmethod
     def _sleep(seconds: float) -> None:
-        """Wait before another attempt, with nothing leased."""
-        if slot.unit is not None:
-            slot.unit.release()
-        if seconds > LONGEST_BACKOFF:
-            seconds = uniform(LONGEST_BACKOFF / 2, LONGEST_BACKOFF)
-        time.sleep(seconds)
+        """Wait before another attempt, with nothing leased: for a turn, or a random time."""
+        unit = slot.unit
+        if unit is None:
+            time.sleep(min(seconds, LONGEST_BACKOFF))
+            return
+        unit.release()
+        unit.turn = wait_for_turn(unit.conflict, unit.deadline)
+        if unit.turn is None:
+            time.sleep(shortened(seconds))
+
+
+def shortened(seconds: float) -> float:
+    """A random wait, at most a little under the longest one."""
+    if seconds > LONGEST_BACKOFF:
+        return uniform(LONGEST_BACKOFF / 2, LONGEST_BACKOFF)
+    return seconds
 
 
 @lru_cache(maxsize=64)

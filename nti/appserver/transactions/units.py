@@ -21,6 +21,7 @@ from nti.appserver.transactions.databases import (
 from nti.appserver.transactions.effects import EffectQueue
 from nti.appserver.transactions.leases import Lease
 from nti.appserver.transactions.loop import loop_of
+from nti.appserver.transactions.turns import Turn
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class Unit:
         "__weakref__",
         "_leases",
         "aside",
+        "attempts_left",
         "conflict",
         "deadline",
         "description",
@@ -46,9 +48,11 @@ class Unit:
         "outer",
         "outermost",
         "reading",
+        "refused",
         "replayable",
         "stream",
         "transaction",
+        "turn",
         "user",
         "veto",
     )
@@ -70,6 +74,12 @@ class Unit:
         self.conflict: BaseException | None = None
         #: The streamed response that goes on in a second unit of work.
         self.stream: Any = None
+        #: How many attempts may follow the one under way.
+        self.attempts_left = 0
+        #: The conflict that a contended object has raised in this attempt.
+        self.refused: BaseException | None = None
+        #: Its turn at an object that it has conflicted over.
+        self.turn: Turn | None = None
         #: Whether it has left its work to another, see `step_aside`.
         self.aside = False
         #: Tells the name of who asks, for undo logs; called before a commit that writes.
@@ -133,6 +143,8 @@ class Unit:
 
     def release(self) -> None:
         """Give back what is leased."""
+        self.end_turn()
+        self.refused = None
         leases, self._leases = self._leases, None
         if leases:
             for lease in leases.values():
@@ -143,6 +155,12 @@ class Unit:
         queue, self.effects = self.effects, None
         self.transaction = None
         return queue
+
+    def end_turn(self) -> None:
+        """Pass on the turn that it has, if any."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.end()
 
     def annotate(self, tx: Any) -> None:
         """Name the user in a transaction that is about to be committed."""
