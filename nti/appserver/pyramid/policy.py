@@ -30,9 +30,6 @@ from nti.appserver.transactions.units import Unit
 
 Environ = dict[str, Any]
 
-#: Where one of these is present, something else runs the transaction, or there is no request.
-_OTHERS = ("wsgi.websocket", "repoze.tm.active")
-
 #: What WebOb has made of the body, and would not make again of a body that was rewound.
 _WEBOB = ("webob.is_body_seekable", "webob._parsed_post_vars", "webob._body_file")
 
@@ -55,7 +52,7 @@ class UnitOfWorkPolicy:
         self.activate_hook = activate_hook
 
     def __call__(self, environ: Environ, router: Any) -> Any:
-        if any(key in environ for key in _OTHERS):
+        if "wsgi.websocket" in environ or "repoze.tm.active" in environ:
             return default_execution_policy(environ, router)
         around = slot.unit
         if around is not None and around.outermost and not around.aside:

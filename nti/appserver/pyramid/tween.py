@@ -18,7 +18,7 @@ from nti.appserver.pyramid.request import equip
 from nti.appserver.pyramid.retries import mark
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.loop import loop_of
-from nti.appserver.transactions.middleware import OTHERS, READS
+from nti.appserver.transactions.middleware import READS, runs_elsewhere
 from nti.appserver.transactions.streaming import StreamedBody, pull_first
 from nti.appserver.transactions.units import Unit, raw_manager
 
@@ -47,9 +47,7 @@ def tween_factory(handler: Handler, registry: Any) -> Handler:
     def tween(request: Any) -> Any:
         environ = request.environ
         equip(request)  # a subrequest's may be of any class
-        if any(key in environ for key in OTHERS) or (
-            activate is not None and not activate(request)
-        ):
+        if runs_elsewhere(environ) or (activate is not None and not activate(request)):
             return handler(request)
         unit = slot.unit
         if unit is not None and unit.outermost and unit.transaction is None:

@@ -25,6 +25,7 @@ from ZODB.POSException import ConflictError
 from ZODB.utils import oid_repr, z64
 
 from nti.appserver.errors import AppServerError, ServiceUnavailable
+from nti.appserver.hub import native
 from nti.appserver.settings import Settings
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.instruments import (
@@ -43,6 +44,9 @@ logger = logging.getLogger("nti.appserver.transactions")
 
 #: Frames of these packages say nothing about who took a lease.
 _INNER = ("nti.appserver.transactions", "nti.appserver.pyramid", "pyramid", "ZODB", "webob")
+
+#: Whether a function belongs to one of these; a cache.
+_is_inner: dict[Any, bool] = {}
 
 #: Kept objects, or leases, that one report names.
 _NAMED = 10
@@ -142,7 +146,7 @@ class Leases:
     def __init__(self, db: Any, settings: Callable[[], Settings]) -> None:
         self._db = db
         self._settings = settings
-        self._mutex = threading.Lock()
+        self._mutex = native.Lock()
         self._waiting: deque[Any] = deque()
         self._count = 0
         self._idle: list[Any] = []
@@ -292,10 +296,18 @@ def _caller() -> list[tuple[Any, int]]:
     """Up to two frames outside of this machinery; their code and line."""
     frame: Any = sys._getframe(4)
     found: list[tuple[Any, int]] = []
-    while frame is not None and len(found) < 2:
+    while frame is not None:
         code = frame.f_code
-        if not frame.f_globals["__name__"].startswith(_INNER):
+        inner = _is_inner.get(code)
+        if inner is None:
+            name = frame.f_globals.get("__name__") or ""
+            if len(_is_inner) > 10_000:
+                _is_inner.clear()
+            inner = _is_inner[code] = name.startswith(_INNER)
+        if not inner:
             found.append((code, frame.f_lineno))
+            if len(found) == 2:
+                break
         frame = frame.f_back
     return found
 

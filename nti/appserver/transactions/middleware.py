@@ -31,8 +31,10 @@ Headers = list[tuple[str, str]]
 #: Methods that are free of side effects (RFC 9110, section 9.2.1).
 READS = frozenset(("GET", "HEAD"))
 
-#: Where one of these is present, something else runs the transaction, or there is no request.
-OTHERS = ("wsgi.websocket", "tm.active", "repoze.tm.active")
+
+def runs_elsewhere(environ: Environ) -> bool:
+    """Whether something else runs the transaction, or there is no request but a WebSocket."""
+    return "tm.active" in environ or "wsgi.websocket" in environ or "repoze.tm.active" in environ
 
 
 def default_veto(status: str, headers: Headers) -> bool:
@@ -70,7 +72,7 @@ class TransactionMiddleware:
         self._aside = getattr(policy, "runs_units_of_work", False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if self._aside or any(key in environ for key in OTHERS):
+        if self._aside or runs_elsewhere(environ):
             return self.app(environ, start_response)
         return Exchange(self, environ, start_response).carry_out()
 
@@ -146,7 +148,7 @@ class Exchange:
         finally:
             unit.leave()
             if not streams:
-                unit.release()
+                unit.finish()
         return self._sent()
 
     def _sent(self) -> Iterable[bytes]:

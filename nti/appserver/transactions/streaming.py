@@ -139,7 +139,7 @@ class StreamedBody:
             _end_of_reading(unit)
         finally:
             unit.manager.explicit = self._was_explicit
-            unit.release()
+            unit.finish()
 
     def _start_timer(self) -> Any:
         if not GREENLETS:

@@ -17,9 +17,10 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
+from nti.appserver.hub import native
 from nti.appserver.transactions.instruments import TURN_WAIT_SECONDS
 
-_mutex = threading.Lock()
+_mutex = native.Lock()
 
 #: The turns at each contended object, by its oid; the first is under way.
 contended: dict[bytes, deque["Turn"]] = {}

@@ -34,63 +34,46 @@ class Unit:
     :param reading: whether it should not write; what it writes is discarded.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_leases",
-        "aside",
-        "attempts_left",
-        "conflict",
-        "deadline",
-        "description",
-        "effects",
-        "label",
-        "manager",
-        "outer",
-        "outermost",
-        "reading",
-        "refused",
-        "replayable",
-        "stream",
-        "transaction",
-        "turn",
-        "user",
-        "veto",
-    )
+    # Class attributes, so that a unit of work costs no more than it uses.
+    outer: "Unit | None" = None
+    #: Whether it is a request: then what was left in the manager is in its way.
+    outermost = False
+    #: The transaction of the attempt under way.
+    transaction: UnitTransaction | None = None
+    effects: EffectQueue | None = None
+    #: The transient error that ended the last attempt.
+    conflict: BaseException | None = None
+    #: The streamed response that goes on in a second unit of work.
+    stream: Any = None
+    #: How many attempts may follow the one under way.
+    attempts_left = 0
+    #: The conflict that a contended object has raised in this attempt.
+    refused: BaseException | None = None
+    #: Its turn at an object that it has conflicted over.
+    turn: Turn | None = None
+    #: Whether it has left its work to another, see `step_aside`.
+    aside = False
+    #: Tells the name of who asks, for undo logs; called before a commit that writes.
+    user: Callable[[], str | None] | None = None
+    #: Called with the result; true: abort instead of committing.
+    veto: Callable[[Any], object] | None = None
+    #: Whether another attempt is possible.
+    replayable: Callable[[], bool] | None = None
+    #: On the monotonic clock; after it there is no further attempt. 0: set at the start.
+    deadline = 0.0
+    _leases: dict[int, Lease] | None = None
 
     def __init__(
         self, manager: Any = None, description: str = "", *, reading: bool = False
     ) -> None:
         self.manager = raw_manager(manager)
         self.description = description
-        self.label = description or "a unit of work"
         self.reading = reading
-        self.outer: Unit | None = None
-        #: Whether it is a request: then what was left in the manager is in its way.
-        self.outermost = False
-        #: The transaction of the attempt under way.
-        self.transaction: UnitTransaction | None = None
-        self.effects: EffectQueue | None = None
-        #: The transient error that ended the last attempt.
-        self.conflict: BaseException | None = None
-        #: The streamed response that goes on in a second unit of work.
-        self.stream: Any = None
-        #: How many attempts may follow the one under way.
-        self.attempts_left = 0
-        #: The conflict that a contended object has raised in this attempt.
-        self.refused: BaseException | None = None
-        #: Its turn at an object that it has conflicted over.
-        self.turn: Turn | None = None
-        #: Whether it has left its work to another, see `step_aside`.
-        self.aside = False
-        #: Tells the name of who asks, for undo logs; called before a commit that writes.
-        self.user: Callable[[], str | None] | None = None
-        #: Called with the result; true: abort instead of committing.
-        self.veto: Callable[[Any], object] | None = None
-        #: Whether another attempt is possible.
-        self.replayable: Callable[[], bool] | None = None
-        #: On the monotonic clock; after it there is no further attempt. 0: set at the start.
-        self.deadline = 0.0
-        self._leases: dict[int, Lease] | None = None
+
+    @property
+    def label(self) -> str:
+        """What logs call it."""
+        return self.description or "a unit of work"
 
     def start(self) -> "Unit":
         """Make it the unit of work of this greenlet."""
@@ -113,7 +96,12 @@ class Unit:
     def end(self) -> None:
         """Give back its leases; the unit of work around it is the greenlet's again."""
         self.leave()
+        self.finish()
+
+    def finish(self) -> None:
+        """Give back its leases, and let go of whoever answers its questions."""
         self.release()
+        self.veto = self.user = self.replayable = None
 
     def connection(self, name: str = "", db: Any = None) -> Any:
         """The leased connection to the process's database, to `db`, or to one beside it.
@@ -143,7 +131,8 @@ class Unit:
 
     def release(self) -> None:
         """Give back what is leased."""
-        self.end_turn()
+        if self.turn is not None:
+            self.end_turn()
         self.refused = None
         leases, self._leases = self._leases, None
         if leases:

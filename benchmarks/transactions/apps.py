@@ -1,0 +1,106 @@
+"""The same Pyramid views three times: bare, over units of work, over the usual packages.
+
+Imported by the worker that serves them, after patching where that worker patches.
+"""
+
+import os
+import time
+from typing import Any
+
+from persistent import Persistent
+from pyramid.config import Configurator
+from pyramid.response import Response
+
+#: Objects that the writing views share out, so that clients seldom meet.
+OBJECTS = 1000
+
+
+class Counter(Persistent):
+    """The one object that a view reads or writes."""
+
+    value = 0
+
+
+def fill(root: Any) -> None:
+    """Make the objects."""
+    if "counters" not in root:
+        root["counters"] = [Counter() for _ in range(OBJECTS)]
+
+
+def read(request: Any) -> Response:
+    """Read one object."""
+    return Response(b"%d" % request.root_of().root()["counters"][0].value)
+
+
+def write(request: Any) -> Response:
+    """Write one object."""
+    request.root_of().root()["counters"][int(request.matchdict["number"])].value += 1
+    return Response(b"done")
+
+
+def contend(request: Any) -> Response:
+    """Change the object that everybody changes; between reading and writing others run."""
+    counter = request.root_of().root()["counters"][0]
+    value = counter.value
+    time.sleep(0)
+    counter.value = value + 1
+    return Response(b"done")
+
+
+def hello(request: Any) -> Response:
+    """Touch nothing."""
+    return Response(b"hello")
+
+
+def _views(config: Any) -> Any:
+    for name, pattern, view in (
+        ("hello", "/hello", hello),
+        ("read", "/read", read),
+        ("write", "/write/{number}", write),
+        ("contend", "/contend", contend),
+    ):
+        config.add_route(name, pattern)
+        config.add_view(view, route_name=name)
+    return config.make_wsgi_app()
+
+
+def bare() -> Any:
+    """Pyramid alone; of its views only `hello` works."""
+    return _views(Configurator())
+
+
+def ours() -> Any:
+    """Over this package."""
+    import ZODB
+
+    from nti.appserver.transactions import connection, run, use_database
+
+    use_database(ZODB.DB(os.environ["BENCHMARK_DATA"]))
+    run(lambda: fill(connection().root()))
+    config = Configurator()
+    config.include("nti.appserver")
+    config.add_request_method(lambda request: connection(), "root_of")
+    return _views(config)
+
+
+def usual() -> Any:
+    """Over pyramid_tm, pyramid_retry and pyramid_zodbconn, as their documents advise."""
+    import transaction
+    from pyramid_zodbconn import get_connection
+
+    config = Configurator(
+        settings={
+            "zodbconn.uri": f"file://{os.environ['BENCHMARK_DATA']}?connection_pool_size=100",
+            "tm.manager_hook": "pyramid_tm.explicit_manager",
+            "retry.attempts": "3",
+        }
+    )
+    for name in ("pyramid_retry", "pyramid_tm", "pyramid_zodbconn"):
+        config.include(name)
+    config.add_request_method(get_connection, "root_of")
+    app = _views(config)
+    opened = app.registry._zodb_databases[""].open()
+    fill(opened.root())
+    transaction.commit()
+    opened.close()
+    return app
