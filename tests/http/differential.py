@@ -156,8 +156,9 @@ def early_difference(cfg: Config, data: bytes, cut: int, peer: Peer) -> str:
     part = data[:cut]
     if part.find(END) > 0 or b"\n" in part[-1:] or len(part) > cfg.limit_request_line > 0:
         return ""
-    seen_before = stock.judge(cfg, _Conn(peer), part[: part.rfind(b"\n") + 1])
-    if not seen_before and stock.judge(cfg, _Conn(peer), part):
+    conn: Any = _Conn(peer)
+    seen_before = stock.judge(cfg, conn, part[: part.rfind(b"\n") + 1])
+    if not seen_before and stock.judge(cfg, conn, part):
         return f"{part!r}: gunicorn sees a fault that we wait on"
     return ""
 

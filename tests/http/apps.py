@@ -1,0 +1,101 @@
+"""What tests/http/test_serving.py serves: one small application for each path.
+
+Imported by the worker of the server under test, never by the tests.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import gevent
+
+from nti.appserver.application import AppServer
+
+Environ = dict[str, Any]
+Start = Callable[..., Any]
+
+
+def echo(environ: Environ, start: Start) -> Iterable[bytes]:
+    body = environ["wsgi.input"].read()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def streamed(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Without a length, so that the server has to frame it."""
+    start("200 OK", [("Content-Type", "text/plain")])
+    return (piece for piece in (b"one", b"", b"two", environ["wsgi.input"].read()))
+
+
+def status(environ: Environ, start: Start) -> Iterable[bytes]:
+    code = environ["QUERY_STRING"]
+    start(f"{code} Whatever", [("X-Code", code)])
+    return [b"" if code in ("204", "304") else b"a body"]
+
+
+def describe(environ: Environ, start: Start) -> Iterable[bytes]:
+    environ["wsgi.input"].read()
+    said = {key: value for key, value in environ.items() if isinstance(value, str)}
+    said["peer"] = environ["nti.appserver.connection"].peer
+    body = json.dumps(said).encode()
+    start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def waits(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Says that it has begun in the error log, and ends when the file `release` is there."""
+    environ["wsgi.errors"].write("a request waits\n")
+    deadline = time.monotonic() + 20
+    while not os.path.exists("release") and time.monotonic() < deadline:
+        gevent.sleep(0.05)
+    start("200 OK", [("Content-Length", "5")])
+    return [b"ended"]
+
+
+def lasts(environ: Environ, start: Start) -> Iterable[bytes]:
+    """In flight for a second from now on."""
+    environ["wsgi.errors"].write("a request lasts\n")
+    gevent.sleep(1)
+    start("200 OK", [("Content-Length", "5")])
+    return [b"ended"]
+
+
+def fails(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [("X-Leaked", "1"), ("Content-Length", "100")])
+    raise RuntimeError("on purpose, before a byte was sent")
+
+
+def fails_late(environ: Environ, start: Start) -> Iterator[bytes]:
+    start("200 OK", [("X-Leaked", "1")])
+    yield b"some"
+    raise RuntimeError("on purpose, after the first bytes")
+
+
+def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+
+def websocket(environ: Environ, start: Start) -> Iterable[bytes]:
+    ws = environ["wsgi.websocket"]
+    while (message := ws.receive()) is not None:
+        ws.send(message)
+    return []
+
+
+PATHS = {
+    f"/{function.__name__}": function
+    for function in (
+        describe, echo, fails, fails_late, ignores_body, lasts, status, streamed,
+        waits, websocket,
+    )
+}  # fmt: skip
+
+
+def application(environ: Environ, start: Start) -> Iterable[bytes]:
+    return PATHS[environ["PATH_INFO"]](environ, start)
+
+
+app = AppServer(application)
