@@ -27,20 +27,24 @@ def fill(root: Any) -> None:
         root["counters"] = [Counter() for _ in range(OBJECTS)]
 
 
+def _root(request: Any) -> Any:
+    return request.registry["connect"](request).root()
+
+
 def read(request: Any) -> Response:
     """Read one object."""
-    return Response(b"%d" % request.root_of().root()["counters"][0].value)
+    return Response(b"%d" % _root(request)["counters"][0].value)
 
 
 def write(request: Any) -> Response:
     """Write one object."""
-    request.root_of().root()["counters"][int(request.matchdict["number"])].value += 1
+    _root(request)["counters"][int(request.matchdict["number"])].value += 1
     return Response(b"done")
 
 
 def contend(request: Any) -> Response:
     """Change the object that everybody changes; between reading and writing others run."""
-    counter = request.root_of().root()["counters"][0]
+    counter = _root(request)["counters"][0]
     value = counter.value
     time.sleep(0)
     counter.value = value + 1
@@ -79,7 +83,7 @@ def ours() -> Any:
     run(lambda: fill(connection().root()))
     config = Configurator()
     config.include("nti.appserver")
-    config.add_request_method(lambda request: connection(), "root_of")
+    config.registry["connect"] = lambda request: connection()
     return _views(config)
 
 
@@ -97,7 +101,7 @@ def usual() -> Any:
     )
     for name in ("pyramid_retry", "pyramid_tm", "pyramid_zodbconn"):
         config.include(name)
-    config.add_request_method(get_connection, "root_of")
+    config.registry["connect"] = get_connection
     app = _views(config)
     opened = app.registry._zodb_databases[""].open()
     fill(opened.root())

@@ -44,6 +44,8 @@ def shielded(unit: "Unit | None", func: Callable[..., object], *args: Any) -> Ba
             func(*args)
         except BaseException as problem:
             failed.append(problem)
+        finally:
+            slot.unit = None
 
     arrived: BaseException | None = None
     runner = greenlet(work, getcurrent())
