@@ -1,0 +1,58 @@
+"""CPU of a server's process tree, and ratios of rounds that alternate with a peer's.
+
+Load comes from wrk. CPU per request is what is compared: on a busy machine it
+says more than requests per second.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+from pathlib import Path
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(group: int) -> float:
+    """CPU used so far by all processes of a process group, those that have ended included."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[2]) == group:
+            total += sum(map(int, fields[11:15]))
+    return total / TICK
+
+
+def load(url: str, connections: int, seconds: int, script: Path | None = None, *fields: str) -> int:
+    """Have wrk send requests; how many were answered.
+
+    :raises RuntimeError: one was not answered, or with an error status.
+    """
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += [] if script is None else ["-s", str(script)]
+    for field in fields:
+        command += ["-H", field]
+    run = subprocess.run([*command, url], check=True, capture_output=True, text=True)
+    errors = re.search(r"(Socket errors|Non-2xx).*", run.stdout)
+    if errors is not None:
+        raise RuntimeError(f"wrk: {errors[0]}")
+    found = re.search(r"(\d+) requests in", run.stdout)
+    if found is None or not int(found[1]):
+        raise RuntimeError(f"wrk: no requests: {run.stdout}")
+    return int(found[1])
+
+
+def summary(ours: list[float], theirs: list[float]) -> dict[str, float | int]:
+    """Medians of microseconds per request, and of the ratios of rounds that ran side by side."""
+    ratios = [mine / their for mine, their in zip(ours, theirs, strict=True)]
+    return {
+        "ours_us": round(statistics.median(ours) * 1e6, 1),
+        "theirs_us": round(statistics.median(theirs) * 1e6, 1),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_lowest": round(min(ratios), 3),
+        "ratio_highest": round(max(ratios), 3),
+        "rounds": len(ratios),
+    }

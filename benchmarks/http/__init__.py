@@ -1,0 +1,1 @@
+"""What serving a request costs, against gunicorn's own gevent worker."""
