@@ -31,6 +31,7 @@ def ended_process() -> int:
         ([State.BOOTING, State.SERVING], Verdict.WAIT),
         ([State.SERVING, State.SERVING], Verdict.RESTART),
         ([State.WAITING, State.BOOTING], Verdict.RESTART),
+        ([State.FAILED, State.BOOTING], Verdict.WAIT),
         ([State.FAILED, State.SERVING], Verdict.STAY),
         ([State.FAILED, State.FAILED], Verdict.STAY),
         ([State.LEAVING, State.BOOTING], Verdict.SHUTDOWN),

@@ -34,7 +34,7 @@ class Verdict(Enum):
     """What a worker that is being replaced does next."""
 
     WAIT = "its replacements are starting"
-    STAY = "its replacements have failed"
+    STAY = "too few of its replacements serve, and none is starting any more"
     RESTART = "its replacements serve, or wait for what it holds"
     SHUTDOWN = "its replacements were told to end, too"
 
@@ -51,7 +51,7 @@ def verdict(replacements: Sequence[Entry], wanted: int) -> Verdict:
     serving = states.count(State.SERVING)
     if State.WAITING in alive or serving >= wanted:
         return Verdict.RESTART
-    if serving + alive.count(State.BOOTING) >= wanted:
+    if State.BOOTING in alive:
         return Verdict.WAIT
     return Verdict.STAY
 
