@@ -54,7 +54,7 @@ def test_counters_of_greenlets_and_native_threads(zeo: ZEOServer) -> None:
         assert count(database) == 15 * 8, count(database)
         database.close()
         watch.stop()
-        assert watch.locks > 20, watch.locks
+        assert watch.locks > 10, watch.locks
         assert not watch.violations, watch.violations
         pool.kill()
         print("ok")
@@ -77,15 +77,13 @@ def test_the_locks_are_what_they_must_be(zeo: ZEOServer) -> None:
         adapter = database._mvcc_storage
         for shared in (database.storage._cache._lock, adapter._lock, connection._storage._lock):
             assert isinstance(shared, native_kinds), shared
-        held_across_waits = [database.storage._commit_lock, database._lock]
-        for path in ("file:///dev/shm/locks.fs", "memory://", "demo:(memory://)/(memory://)"):
-            pass
+        from nti.appserver.hub.locks import WaitingLock, WaitingRLock
+        assert type(database.storage._commit_lock) is WaitingLock
+        assert type(database._lock) is WaitingRLock
         from ZODB.MappingStorage import MappingStorage
         from ZODB.DemoStorage import DemoStorage
-        held_across_waits += [MappingStorage()._commit_lock, DemoStorage()._commit_lock]
-        for lock in held_across_waits:
-            assert not isinstance(getattr(lock, "_block", lock), native_kinds), lock
-            assert type(getattr(lock, "_block", lock)).__module__.startswith("gevent"), lock
+        for lock in (MappingStorage()._commit_lock, DemoStorage()._commit_lock):
+            assert not isinstance(lock, native_kinds), lock
         connection.close()
         database.close()
         print("ok")

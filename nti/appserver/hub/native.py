@@ -6,6 +6,7 @@ they are for moments alone.
 """
 
 import _thread
+import os
 from typing import Any
 
 from gevent import monkey
@@ -28,3 +29,8 @@ RLock: Any = _thread.RLock
 def is_patched() -> bool:
     """Whether this process runs greenlets in place of threads: threading and socket are patched."""
     return bool(monkey.is_module_patched("threading") and monkey.is_module_patched("socket"))
+
+
+def is_main_thread() -> bool:
+    """Whether the calling thread is the one the process began with, or that forked it."""
+    return _thread.get_native_id() == os.getpid()

@@ -5,12 +5,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from gevent._hub_local import get_hub_if_exists
 
 from nti.appserver.hub import native
-from nti.appserver.hub.waking import Bell, Call
+from nti.appserver.hub.waking import Bell, Call, hub_here
 
 logger = logging.getLogger(__name__)
 
@@ -86,5 +83,5 @@ class LogRelay(logging.Filter):
 
 def bell_here() -> Bell | None:
     """The bell of the calling thread's hub; None where there is no hub."""
-    hub: Any = get_hub_if_exists()
+    hub = hub_here()
     return None if hub is None else Bell.of(hub)

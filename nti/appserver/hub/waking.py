@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gevent import Timeout
+from gevent import Timeout, get_hub
 from gevent._hub_local import get_hub_if_exists
 from greenlet import getcurrent
 
@@ -27,6 +27,18 @@ TURN_SECONDS = 0.001
 
 #: So many are woken before the clock is looked at.
 TURN_STEP = 8
+
+
+def hub_here() -> Any:
+    """The hub of the calling thread; None for a native thread, which shall not get one.
+
+    The main thread of a patched process gets one before anything has asked for
+    it: greenlets may be spawned while something here is already waited for.
+    """
+    hub = get_hub_if_exists()
+    if hub is None and native.is_patched() and native.is_main_thread():
+        hub = get_hub()
+    return hub
 
 
 class Item(Protocol):
@@ -106,7 +118,7 @@ class Answer:
     __slots__ = ("_bell", "_error", "_gate", "_value", "_waiting", "ready")
 
     def __init__(self) -> None:
-        hub = get_hub_if_exists()
+        hub = hub_here()
         self.ready = False
         self._value: Any = None
         self._error: BaseException | None = None

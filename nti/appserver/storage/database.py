@@ -11,6 +11,7 @@ import zodburi
 from ZODB.DB import DB
 
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.hub.locks import WaitingRLock
 from nti.appserver.settings import Settings, load_settings
 from nti.appserver.storage import fork, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
@@ -49,7 +50,9 @@ def open_database(
     patience = settings.storage_wait if wait is None else wait
     prepare_clients(settings)
     database = waiting.until_free(lambda: _open(uri, settings, patience), uri, patience)
-    fork.guard(database, uri)
+    for each in {database, *database.databases.values()}:
+        each._lock = WaitingRLock()  # greenlets and native threads open connections
+        fork.guard(each, uri)
     return database
 
 

@@ -7,7 +7,7 @@ import textwrap
 HEAD = "from gevent import monkey\nmonkey.patch_all()\n"
 
 
-def run(program: str, *arguments: str, seconds: float = 120, patched: bool = True) -> str:
+def run(program: str, *arguments: str, seconds: float = 60, patched: bool = True) -> str:
     """What the program prints; it must end with status 0."""
     source = (HEAD if patched else "") + textwrap.dedent(program)
     done = subprocess.run(

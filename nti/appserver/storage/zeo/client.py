@@ -19,6 +19,7 @@ import zodburi.resolvers
 from ZEO.ClientStorage import ClientStorage as StockClientStorage
 
 from nti.appserver.hub import native
+from nti.appserver.hub.locks import WaitingLock
 from nti.appserver.hub.threads import NativeThread
 from nti.appserver.storage.zeo.cache import ClientCache, cache_for
 from nti.appserver.storage.zeo.thread import ClientThread, relay
@@ -65,6 +66,7 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
             digest = hashlib.sha256(repr((addr, storage)).encode()).hexdigest()[:12]
             options["cache"] = cache_for(defaults.cache_folder, f"zeo-{digest}", size)
         super().__init__(addr, storage, **options)
+        self._commit_lock = WaitingLock()
         _storages.add(self)
 
     def set_server_addr(self, addr: Any) -> None:
