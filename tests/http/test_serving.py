@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import ssl
 from pathlib import Path
 
@@ -163,6 +164,18 @@ def test_unix_socket(server: GunicornProcess) -> None:
         said = json.loads(client.answer().body)
         assert said["SERVER_NAME"].endswith("http.sock")
         assert (said["SERVER_PORT"], said["REMOTE_ADDR"]) == ("", "198.51.100.7")
+
+
+def test_unix_peer_with_a_name(server: GunicornProcess, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(20)
+        peer.bind(str(tmp_path / "peer"))
+        peer.connect(str(server.cwd / "http.sock"))
+        peer.sendall(b"GET /describe HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        with peer.makefile("rb") as file:
+            said = json.loads(file.read().partition(b"\r\n\r\n")[2])
+    assert said["REMOTE_ADDR"] == str(tmp_path / "peer")
+    assert said["peer"] == ""
 
 
 def test_tls(start: Starter, certificate: tuple[Path, Path]) -> None:

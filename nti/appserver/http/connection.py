@@ -41,7 +41,7 @@ LINGER_BYTES = 256 * 1024
 END = b"\r\n\r\n"
 WOULD_BLOCK = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 
-Address = tuple[Any, ...] | str
+Address = tuple[Any, ...] | str | bytes
 
 
 class Connection:

@@ -181,8 +181,8 @@ class Listener:
         if isinstance(peer, tuple):
             environ["REMOTE_ADDR"] = peer[0]
             environ["REMOTE_PORT"] = str(peer[1])
-        else:
-            environ["REMOTE_ADDR"] = ""
+        else:  # '' or, where the peer has bound its own socket, the path or name
+            environ["REMOTE_ADDR"] = peer.decode() if isinstance(peer, bytes) else peer
         return environ
 
     def name_server(self, environ: dict[str, Any]) -> None:
