@@ -131,13 +131,23 @@ class Window:
     def frame_address(self) -> str:
         return self.in_frame("return location.href")
 
-    def in_frame(self, source: str) -> Any:
+    def in_frame(self, source: str, *arguments: Any) -> Any:
         """Run a script in the reader's frame."""
         self.driver.switch_to.frame(self.driver.find_element(By.ID, "frame"))
         try:
-            return self.script(source)
+            return self.script(source, *arguments)
         finally:
             self.driver.switch_to.default_content()
+
+    def click_in_frame(self, selector: str) -> None:
+        """Click what the reader's page has, once it is there."""
+        source = """
+            if (document.readyState !== "complete") return false;
+            const found = document.querySelector(arguments[0]);
+            if (found) found.click();
+            return Boolean(found);
+        """
+        self.wait(lambda: self.in_frame(source, selector), f"the page has {selector}")
 
     def write_note(self, text: str) -> None:
         self.one("#compose-text").send_keys(text)
