@@ -25,7 +25,7 @@ from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.loop import BACKOFF, LONGEST_BACKOFF
 from nti.appserver.transactions.middleware import description_of, fault_of, has_body
-from nti.appserver.transactions.turns import Turn, wait_for_turn
+from nti.appserver.transactions.turns import Turn, next_turn
 from nti.appserver.transactions.units import Unit
 
 Environ = dict[str, Any]
@@ -89,6 +89,8 @@ class _Exchange:
             unit.start()
             try:
                 response = self._attempt(unit, number)
+                if response is None:
+                    turn, unit.turn = unit.turn, None
             except (HTTPFault, TransientError) as problem:
                 return _refused(problem, unit)
             finally:
@@ -96,7 +98,7 @@ class _Exchange:
             if response is not None:
                 return response
             number += 1
-            turn = self._again(number, unit.conflict)
+            turn = self._again(number, turn, unit.conflict)
 
     def _attempt(self, unit: Unit, number: int) -> Any:
         """One attempt; None: try again."""
@@ -152,14 +154,14 @@ class _Exchange:
     def _replayable(self) -> bool:
         return self._input is None or self._input.replayable
 
-    def _again(self, number: int, conflict: BaseException | None) -> Turn | None:
+    def _again(self, number: int, turn: Turn | None, conflict: BaseException | None) -> Turn | None:
         """Prepare another attempt: take the body back to its beginning, wait for a turn."""
         if self._input is not None:
             self._input.rewind()
             self._environ["wsgi.input"] = self._input
         for key in _WEBOB:
             self._environ.pop(key, None)
-        turn = wait_for_turn(conflict, self._deadline)
+        turn = next_turn(turn, conflict, self._deadline)
         if turn is None:
             time.sleep(uniform(0, min(BACKOFF * (2**number - 1), LONGEST_BACKOFF)))
         return turn

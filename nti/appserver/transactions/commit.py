@@ -97,7 +97,7 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
     def _ended(self, outcome: Any) -> None:
         outcome.inc()
         unit, self.unit = self.unit, None
-        if unit is not None and unit.turn is not None:
+        if unit is not None and unit.turn is not None and outcome is COMMITTED:
             unit.end_turn()
 
     def _commitResources(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from nti.appserver.settings import Settings
 from nti.appserver.transactions.current import NoUnitOfWork
 from nti.appserver.transactions.leases import Leases
+from nti.appserver.transactions.turns import share_turns
 
 
 class _Process:
@@ -23,6 +24,7 @@ _process = _Process()
 def configure(settings: Settings) -> None:
     """Have the units of work of this process follow `settings`; the server does it."""
     _process.settings = settings
+    share_turns(settings)
 
 
 def settings_of_process() -> Settings:

@@ -35,7 +35,7 @@ from nti.appserver.transactions.instruments import (
     LEASES,
     LEASES_LOST,
 )
-from nti.appserver.transactions.turns import contended
+from nti.appserver.transactions.turns import is_contended
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -81,7 +81,7 @@ class LeasedConnection(Connection):  # type: ignore[misc]
                 FOREIGN_USES.labels("write").inc()
                 words = self._words(obj)
                 raise ForeignUse(f"{words}; look it up in the unit of work that changes it")
-            if contended and obj._p_oid in contended and unit.turn is None and unit.attempts_left:
+            if unit.attempts_left and unit.turn is None and is_contended(obj._p_oid):
                 unit.refused = ConflictError(object=obj)
                 raise unit.refused
         super().register(obj)
@@ -125,6 +125,10 @@ class Lease:
         connection, self.connection = self.connection, None
         if connection is not None:
             self._leases.give_back(self, connection)
+
+    def catch_up(self) -> None:
+        """See `Leases.catch_up`."""
+        self._leases.catch_up()
 
     def __str__(self) -> str:
         return f"taken {monotonic() - self.since:.1f} s ago at {_place(self.taken_at)}"
@@ -181,6 +185,19 @@ class Leases:
         finally:
             LEASES.dec()
             self._release()
+
+    def catch_up(self) -> None:
+        """Wait until this process knows of all that others have committed until now.
+
+        A ZEO server tells its clients of commits by and by. Who has met a
+        conflict and tries again at once would meet it again; an answer to a
+        ping comes after all that the server has told before.
+        """
+        for db in self._db.databases.values():
+            ping = getattr(db.storage, "ping", None)
+            if ping is not None:
+                with contextlib.suppress(Exception):  # the next attempt will meet that
+                    ping()
 
     def _open(self, manager: Any) -> Any:
         """The connection used last, since its cache is warmest, or a new one.

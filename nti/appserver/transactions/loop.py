@@ -23,7 +23,7 @@ from nti.appserver.transactions.commit import begin_attempt
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.instruments import CONFLICTS, FAILED, REFUSED_READS
-from nti.appserver.transactions.turns import wait_for_turn
+from nti.appserver.transactions.turns import next_turn
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -127,7 +127,12 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         if time.monotonic() > unit.deadline:
             logger.warning("%s conflicts, and its deadline is over", unit.label)
             return False
-        return unit.replayable is None or unit.replayable()
+        if unit.replayable is not None and not unit.replayable():
+            return False
+        if unit.attempts_left:
+            for lease in unit.leases():
+                lease.catch_up()
+        return True
 
     @staticmethod
     def _sleep(seconds: float) -> None:
@@ -137,7 +142,8 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
             time.sleep(min(seconds, LONGEST_BACKOFF))
             return
         unit.release()
-        unit.turn = wait_for_turn(unit.conflict, unit.deadline)
+        turn, unit.turn = unit.turn, None
+        unit.turn = next_turn(turn, unit.conflict, unit.deadline)
         if unit.turn is None:
             time.sleep(shortened(seconds))
 

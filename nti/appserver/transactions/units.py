@@ -99,7 +99,9 @@ class Unit:
         self.finish()
 
     def finish(self) -> None:
-        """Give back its leases, and let go of whoever answers its questions."""
+        """Give back its leases and its turn, and let go of whoever answers its questions."""
+        if self.turn is not None:
+            self.end_turn()
         self.release()
         self.veto = self.user = self.replayable = None
 
@@ -131,8 +133,6 @@ class Unit:
 
     def release(self) -> None:
         """Give back what is leased."""
-        if self.turn is not None:
-            self.end_turn()
         self.refused = None
         leases, self._leases = self._leases, None
         if leases:
