@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nti.appserver import health
 from nti.appserver.application.configured import at_end
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings
@@ -78,5 +79,12 @@ def open_for(settings: Settings) -> Any:
     else:
         database = open_database(settings=settings)
     at_end(database.close)
+    at_end(health.register("storage", lambda: problem_of(database.storage)))
     use_database(database, settings)
     return database
+
+
+def problem_of(storage: Any) -> str:
+    """Why a storage cannot be used now; '' when it can, or has no server that it could lose."""
+    connected = getattr(storage, "is_connected", None)
+    return "" if connected is None or connected() else "not connected to the ZEO server"

@@ -33,7 +33,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("parked", "appserver_connections_parked", lambda value: f"{value:.0f}"),
     ("websockets", "appserver_websockets_open", lambda value: f"{value:.0f}"),
     ("sessions", "appserver_socketio_sessions", lambda value: f"{value:.0f}"),
-    ("leases", "appserver_leases", lambda value: f"{value:.0f}"),
+    ("leases", "nti_transactions_leases", lambda value: f"{value:.0f}"),
     ("lateness", "appserver_hub_lateness_worst_seconds", lambda value: f"{value * 1000:.0f} ms"),
 )
 
