@@ -32,6 +32,14 @@ def gunicorn_loggers() -> Iterator[dict[str, io.StringIO]]:
         logger.setLevel(logging.NOTSET)
 
 
+@pytest.fixture(autouse=True)
+def no_request() -> Iterator[None]:
+    """No request is under way, whatever one of the same process was before."""
+    token = request_id_variable.set("")
+    yield
+    request_id_variable.reset(token)
+
+
 @pytest.fixture
 def request_id() -> Iterator[str]:
     token = request_id_variable.set("abc-1")
