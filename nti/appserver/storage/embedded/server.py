@@ -26,7 +26,7 @@ from nti.appserver.storage.waiting import until_free
 logger = logging.getLogger("nti.appserver.storage.embedded")
 
 #: After the last client is gone.
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 2.0
 
 #: Before the first client has come; who starts the server connects at once.
 FIRST_CLIENT_SECONDS = 30.0
