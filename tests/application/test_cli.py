@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import urllib.request
 from importlib.metadata import EntryPoint
@@ -33,6 +34,11 @@ def test_help_names_every_command_and_every_setting() -> None:
     told = run("serve", "--help").output
     for row in table():
         assert row.option in told
+
+
+def test_the_package_is_the_command_too() -> None:
+    command = [sys.executable, "-m", "nti.appserver", "--version"]
+    assert "nti-appserver, version" in subprocess.check_output(command, text=True)
 
 
 @pytest.mark.parametrize(

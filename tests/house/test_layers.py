@@ -21,7 +21,7 @@ STOREYS = (
     ("http", "websocket", "socketio", "ops", "deploy"),
     ("application", "pyramid"),
     ("gunicorn", "cli", "programs"),
-    ("testing", "dataserver"),
+    ("testing", "dataserver", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(STOREYS) for room in rooms}
 
