@@ -12,6 +12,7 @@ from ZEO.asyncio.futures import Future
 from ZEO.Exceptions import ClientDisconnected
 
 from nti.appserver.storage.errors import CommitInDoubt
+from nti.appserver.storage.zeo.cache import ClientCache
 from nti.appserver.storage.zeo.wire import MessageStream, load_encoder
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
         Nothing has been loaded yet, so nobody has seen what the server no longer
         has: a database restored or begun anew since. Later ZEO's refusal stands.
         """
-        if self.ready is None and self.cache:
+        if self.ready is None and self.cache and isinstance(self.cache, ClientCache):
             if server_tid is None:
                 server_tid = await self.protocol.server_call("lastTransaction")
             if self.cache.getLastTid() > server_tid:

@@ -73,7 +73,7 @@ class ClientThread(client.ClientThread):  # type: ignore[misc]
             ssl=ssl,
             ssl_server_hostname=ssl_server_hostname,
         )
-        self._patience = getattr(client, "patience", None)
+        self._patience = vars(client).get("patience")  # a storage of another class has none
         self._pid = os.getpid()
         self._queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._called = False

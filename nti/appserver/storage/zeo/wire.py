@@ -5,7 +5,7 @@ fewer Python calls for each message. Runs in the I/O thread alone.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -45,10 +45,7 @@ def _cut(sample: bytes) -> Iterator[bytes]:
 
 
 class MessageStream(SizedMessageProtocol):  # type: ignore[misc]
-    """Cuts what is received into messages, and writes messages as one piece each.
-
-    Pausing, messages from iterators and closing are ZEO's.
-    """
+    """Cuts what is received into messages; writing, pausing and closing are ZEO's."""
 
     eof_received: Callable[[], None]
 
@@ -62,8 +59,7 @@ class MessageStream(SizedMessageProtocol):  # type: ignore[misc]
         self.received_chunks = 0
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(_OneWrite(transport))
-        self.transport = transport
+        super().connection_made(transport)
         self.data_received = self._received
         stop: Callable[[], None] = self.eof_received
 
@@ -107,16 +103,3 @@ class MessageStream(SizedMessageProtocol):  # type: ignore[misc]
             self.receive(message)
         except Exception:
             _log.exception("a message of %d bytes could not be processed", len(message))
-
-
-class _OneWrite:
-    """A transport as ZEO's stream uses it: two pieces leave as one."""
-
-    __slots__ = ("close", "write")
-
-    def __init__(self, transport: Any) -> None:
-        self.write = transport.write
-        self.close = transport.close
-
-    def writelines(self, pieces: Iterable[bytes]) -> None:
-        self.write(b"".join(pieces))
