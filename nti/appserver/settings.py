@@ -368,6 +368,19 @@ def load_settings(
     return Settings(**values)
 
 
+def filter_settings(
+    global_conf: Mapping[str, str], local_conf: Mapping[str, str], environ: Mapping[str, str]
+) -> Settings:
+    """The settings of a PasteDeploy filter, whose own keys may leave the `appserver.` out.
+
+    :param global_conf: the file's `[DEFAULT]`.
+    :param local_conf: the filter's own section, which wins.
+    :raises ConfigurationError: as `load_settings`.
+    """
+    own = {INI_PREFIX + key.removeprefix(INI_PREFIX): value for key, value in local_conf.items()}
+    return load_settings(ini={**global_conf, **own}, environ=environ)
+
+
 def _given(
     ini: Mapping[str, Any], environ: Mapping[str, str], cli: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, str, Any]]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from nti.appserver.errors import ConfigurationError
-from nti.appserver.settings import INI_PREFIX, load_settings
+from nti.appserver.settings import filter_settings
 
 
 def filter_app(app: Any, global_conf: Mapping[str, str], **local_conf: str) -> Any:
@@ -23,11 +23,7 @@ def filter_app(app: Any, global_conf: Mapping[str, str], **local_conf: str) -> A
     """
     from nti.appserver.socketio.middleware import SocketIOMiddleware
 
-    given = {
-        key if key.startswith(INI_PREFIX) else INI_PREFIX + key: value
-        for key, value in local_conf.items()
-    }
-    settings = load_settings(ini={**global_conf, **given}, environ=os.environ)
+    settings = filter_settings(global_conf, local_conf, os.environ)
     return SocketIOMiddleware(app, [find_namespace(name) for name in settings.namespaces], settings)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nti.appserver.settings import INI_PREFIX, load_settings
+from nti.appserver.settings import filter_settings
 
 
 def filter_app(app: Any, global_conf: Mapping[str, str], **local_conf: str) -> Any:
@@ -20,9 +20,5 @@ def filter_app(app: Any, global_conf: Mapping[str, str], **local_conf: str) -> A
     from nti.appserver.websocket.middleware import WebSocketMiddleware
 
     subprotocols = local_conf.pop("subprotocols", "").split()
-    given = {
-        key if key.startswith(INI_PREFIX) else INI_PREFIX + key: value
-        for key, value in local_conf.items()
-    }
-    settings = load_settings(ini={**global_conf, **given}, environ=os.environ)
+    settings = filter_settings(global_conf, local_conf, os.environ)
     return WebSocketMiddleware(app, settings, subprotocols=subprotocols)
