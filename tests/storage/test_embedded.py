@@ -124,10 +124,6 @@ def test_a_stopped_server_costs_503_within_the_bound_and_then_all_goes_on(folder
         assert len(servers(folder)) == 1
 
 
-@pytest.mark.xfail(
-    reason="a worker killed while it starts can leave the server counting a client that has gone",
-    strict=False,
-)
 def test_nothing_is_left_when_gunicorn_is_killed(folder: Path) -> None:
     with Site(folder) as site:
         site.wait_until_serving()

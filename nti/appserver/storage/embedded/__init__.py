@@ -3,12 +3,16 @@
 `place` says which files are its, `client` finds the server or starts it and opens
 the database, `server` is the process itself.
 
-One lock, `start.lock`, orders all beginnings and ends: whoever looks for the server, starts it
-or connects to it for the first time holds it, and so does the server from the moment
-it decides to end until it is gone. So a client never meets a server that is
-leaving, and two servers never meet; the FileStorage's own lock stands behind that.
+Two lock files order its life, and the system lets go of both when a process that holds one
+ends, however it ended:
 
-The server ends by itself a few seconds after the last client is gone, however it
-went: a connection of a killed process is closed by the system. A client that
-loses its server, however that went, starts another.
+- `users.lock` is held, shared, by each process that uses the server, from before it looks for
+  it until it has closed its storage. The server ends soon after nobody holds it. It does not
+  count connections for that: a process that was killed before it had connected would leave it
+  waiting for one.
+- `start.lock` is held by whoever looks for the server or starts it, and by the server from
+  the moment it decides to end until it is gone. So a client never meets a server that is
+  leaving, and two servers never meet; the FileStorage's own lock stands behind that.
+
+A client that loses its server, however that went, starts another.
 """

@@ -18,7 +18,7 @@ from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub.threads import NativeThread, bell_here
 from nti.appserver.hub.waking import Call
 from nti.appserver.settings import Settings
-from nti.appserver.storage.embedded.place import Place, locked
+from nti.appserver.storage.embedded.place import Lock, Place, locked, try_lock
 from nti.appserver.storage.zeo.client import ClientStorage
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,30 @@ SHOWN_LINES = 15
 
 
 class EmbeddedStorage(ClientStorage):
-    """A client of the embedded server, which it starts again when it is lost."""
+    """A client of the embedded server, which it starts, and starts again when it is lost.
+
+    Made while the caller holds the start lock.
+
+    :param patience: seconds, > 0, for a server's start.
+    :raises ConfigurationError: the server cannot be started; the end of its log is shown.
+    """
 
     def __init__(self, place: Place, patience: float) -> None:
         self._place = place
         self._patience = patience
         self._bell = bell_here()
         self._keeping = False
-        super().__init__(place.socket, blob_dir=place.blobs, shared_blob_dir=True)
+        self._use = _use(place)
+        try:
+            start_server(place, patience)
+            super().__init__(place.socket, blob_dir=place.blobs, shared_blob_dir=True)
+        except BaseException:
+            self._use.release()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._use.release()
 
     def notify_disconnected(self) -> None:
         """I/O thread."""
@@ -62,13 +78,22 @@ class EmbeddedStorage(ClientStorage):
         try:
             while not self._server.is_closed() and not self.is_connected():
                 try:
+                    self._place.make_folders()
                     with locked(self._place, self._patience):
-                        start_server(self._place, self._patience)
+                        if not self._server.is_closed():
+                            self._use_anew()
+                            start_server(self._place, self._patience)
                 except (ConfigurationError, OSError) as problem:
                     logger.error("the storage's server is gone and cannot be started: %s", problem)
                 time.sleep(KEEP_SECONDS)
         finally:
             self._keeping = False
+
+    def _use_anew(self) -> None:
+        """Be known to the next server too, where somebody has removed the folder of the locks."""
+        if not self._use.is_current():
+            self._use.release()
+            self._use = _use(self._place)
 
 
 def open_embedded(settings: Settings, patience: float) -> DB:
@@ -79,13 +104,24 @@ def open_embedded(settings: Settings, patience: float) -> DB:
     """
     place = Place.of(settings)
     with locked(place, patience):
-        start_server(place, patience)
         storage = EmbeddedStorage(place, patience)
     try:
         return DB(storage, pool_size=settings.connection_limit)
     except BaseException:
         storage.close()
         raise
+
+
+def _use(place: Place) -> Lock:
+    """Keep the server from ending; the caller holds the start lock, so the server does not try."""
+    lock = try_lock(place.users_lock, shared=True)
+    if lock is None:
+        raise ConfigurationError(
+            f"another program has {place.users_lock!r} for itself alone",
+            "a file that only nti.appserver uses",
+            "end that program",
+        )
+    return lock
 
 
 def start_server(place: Place, patience: float) -> None:
@@ -106,6 +142,7 @@ def start_server(place: Place, patience: float) -> None:
                 (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
                 (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
             ],
+            setsid=True,  # what is sent to gunicorn's process group is not for it
         )
     # This process ends when the server that it has forked listens, or could not.
     while True:

@@ -1,5 +1,11 @@
-"""Where the embedded server keeps its files, and the lock of its beginning and end."""
+"""Where the embedded server keeps its files, and the two locks of its beginning and end.
 
+The locks are of the system (flock(2)): they go with the process that holds them,
+however that ends, and a forked child does not keep them. `locked` switches
+while it waits; nothing else here waits.
+"""
+
+import contextlib
 import fcntl
 import os
 import time
@@ -21,7 +27,7 @@ class Place:
     """The folders of one embedded server, absolute.
 
     :param data: the database, its blobs and the log.
-    :param runtime: the socket and the lock.
+    :param runtime: the socket and the locks.
     """
 
     data: str
@@ -41,17 +47,26 @@ class Place:
                 f"at most {SOCKET_PATH_BYTES} bytes",
                 "set runtime_dir to a folder with a shorter path",
             )
-        for folder in (place.data, place.runtime):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+        place.make_folders()
         return place
+
+    def make_folders(self) -> None:
+        for folder in (self.data, self.runtime):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
 
     @property
     def socket(self) -> str:
         return os.path.join(self.runtime, "zeo.sock")
 
     @property
-    def lock(self) -> str:
+    def start_lock(self) -> str:
+        """Held by whoever looks for the server, starts it or ends it."""
         return os.path.join(self.runtime, "start.lock")
+
+    @property
+    def users_lock(self) -> str:
+        """Held, shared, by each process that uses the server."""
+        return os.path.join(self.runtime, "users.lock")
 
     @property
     def file(self) -> str:
@@ -70,36 +85,76 @@ class Place:
         return os.path.join(self.data, "zeo.log")
 
 
-def try_lock(place: Place) -> int | None:
-    """The descriptor that holds the lock until it is closed; None when another process holds it."""
-    descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+class Lock:
+    """A lock file that this process holds; `try_lock` makes one."""
+
+    _all: set["Lock"] = set()
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        Lock._all.add(self)
+
+    def release(self) -> None:
+        """Let go of it; calling it again does nothing."""
+        if self in Lock._all:
+            Lock._all.remove(self)
+            os.close(self._descriptor)
+
+    def is_current(self) -> bool:
+        """Whether the file is still there, so that others mean this lock by its path."""
+        return is_at(self._path, os.fstat(self._descriptor).st_ino)
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """In a forked child: its copies of the descriptors would keep the locks."""
+        for lock in list(cls._all):
+            lock.release()
+
+
+os.register_at_fork(after_in_child=Lock.forget_all)
+
+
+def try_lock(path: str, *, shared: bool = False) -> Lock | None:
+    """The lock of that file, which is made when it is not there; None when others hold it.
+
+    :param shared: others may hold it shared, too.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    return Lock(path, descriptor)
+
+
+def is_at(path: str, inode: int) -> bool:
+    """Whether the file of that number is still the one at `path`."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(path).st_ino == inode
+    return False
 
 
 @contextmanager
 def locked(place: Place, seconds: float) -> Iterator[None]:
-    """Hold the lock; switches while it waits for it.
+    """Hold the start lock; switches while it waits for it.
 
     :raises ConfigurationError: others have held it for `seconds`.
     """
     deadline = time.monotonic() + seconds
-    while (descriptor := try_lock(place)) is None:
+    while (lock := try_lock(place.start_lock)) is None:
         if time.monotonic() > deadline:
             raise ConfigurationError(
                 f"another process has been starting or ending the storage for {seconds:g} s "
-                f"(it holds {place.lock!r})",
+                f"(it holds {place.start_lock!r})",
                 mend=f"see {place.log}",
             )
         time.sleep(LOCK_POLL_SECONDS)
     try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

@@ -5,8 +5,8 @@ exit status is 0 then and 1 otherwise, the reason printed. The server runs ZEO's
 storage server in one thread, unpatched, in a session of its own, so that what is
 typed at gunicorn's terminal does not reach it.
 
-It ends when nobody has been connected for LINGER_SECONDS; SIGTERM has it end as
-soon as nobody is, a second one now.
+It ends when no process has used it for LINGER_SECONDS; SIGTERM has it end as soon as
+none does, a second one now.
 """
 
 import contextlib
@@ -20,16 +20,13 @@ from typing import Any, NoReturn
 from ZEO.StorageServer import StorageServer
 from ZODB.FileStorage import FileStorage
 
-from nti.appserver.storage.embedded.place import Place, try_lock
+from nti.appserver.storage.embedded.place import Place, is_at, try_lock
 from nti.appserver.storage.waiting import until_free
 
 logger = logging.getLogger("nti.appserver.storage.embedded")
 
-#: After the last client is gone.
+#: After the last process that used it; gunicorn replaces a worker within that.
 LINGER_SECONDS = 2.0
-
-#: Before the first client has come; who starts the server connects at once.
-FIRST_CLIENT_SECONDS = 30.0
 
 TICK_SECONDS = 0.25
 
@@ -61,7 +58,7 @@ class EmbeddedServer:
         )
         self._loop = self._server.acceptor.event_loop
         self._inode = os.stat(place.socket).st_ino
-        self._alone_for = LINGER_SECONDS - FIRST_CLIENT_SECONDS
+        self._alone_for = 0.0
         self._asked_to_end = False
 
     def run(self) -> None:
@@ -76,33 +73,33 @@ class EmbeddedServer:
             self._storage.close()
             logger.info("ended")
 
-    @property
-    def _clients(self) -> int:
-        return len(self._server.zeo_storages_by_storage_id["1"])
-
     def _asked(self) -> None:
-        logger.info("told to end, %d clients", self._clients)
+        logger.info("told to end")
         if self._asked_to_end:
             self._loop.stop()
         self._asked_to_end = True
 
     def _tick(self) -> None:
-        self._alone_for = 0.0 if self._clients else self._alone_for + TICK_SECONDS
-        alone_enough = self._alone_for >= LINGER_SECONDS or self._asked_to_end
-        if alone_enough and not self._clients and self._may_end():
+        if not is_at(self._place.socket, self._inode):
+            logger.warning("%s was removed; a client may start another", self._place.socket)
+            self._loop.stop()
+        elif self._unused_for_long():
+            os.unlink(self._place.socket)
             self._loop.stop()
         else:
             self._loop.call_later(TICK_SECONDS, self._tick)
 
-    def _may_end(self) -> bool:
-        """Whether nobody is about to connect; the lock is held from here to the process's end."""
-        if try_lock(self._place) is None:
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            # Somebody may have removed the folder, and another server have made it anew.
-            if os.stat(self._place.socket).st_ino == self._inode:
-                os.unlink(self._place.socket)
-        return True
+    def _unused_for_long(self) -> bool:
+        """Whether to end; both locks are then held until this process has ended."""
+        starting = try_lock(self._place.start_lock)
+        users = try_lock(self._place.users_lock) if starting is not None else None
+        self._alone_for = self._alone_for + TICK_SECONDS if users is not None else 0.0
+        if users is not None and (self._asked_to_end or self._alone_for >= LINGER_SECONDS):
+            return True
+        for lock in (users, starting):
+            if lock is not None:
+                lock.release()
+        return False
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -127,8 +124,14 @@ def main(arguments: list[str]) -> NoReturn:
         server.run()
     except Exception as problem:
         logger.error("%s", problem, exc_info=not isinstance(problem, OSError))
-        raise SystemExit(1) from None
-    raise SystemExit(0)
+        _exit(1)
+    _exit(0)
+
+
+def _exit(status: int) -> NoReturn:
+    """End now, without waiting for a pack in a thread: its file is made anew another time."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _close_inherited() -> None:
