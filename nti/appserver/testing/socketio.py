@@ -10,6 +10,7 @@ import http.client
 import json
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -69,17 +70,33 @@ class Event:
 class Polling:
     """Engine.IO's long polling: one connection for polls, one for posts.
 
-    :param url: of the site, `http://host:port`.
+    :param url: of the site, `http://host:port` or `https://host:port`.
     """
 
-    def __init__(self, url: str, headers: Iterable[tuple[str, str]], timeout: float) -> None:
-        split = urlsplit(url)
-        assert split.hostname is not None
-        address = (split.hostname, split.port)
+    def __init__(
+        self,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        timeout: float,
+        context: ssl.SSLContext | None = None,
+        source_address: tuple[str, int] | None = None,
+    ) -> None:
+        self._url = urlsplit(url)
+        self._context = context
         self.headers = dict(headers)
-        self._polls = http.client.HTTPConnection(*address, timeout=timeout)
-        self._posts = http.client.HTTPConnection(*address, timeout=timeout)
+        self._polls = self._connection(timeout, source_address)
+        self._posts = self._connection(timeout, source_address)
         self.sid = ""
+
+    def _connection(
+        self, timeout: float, source_address: tuple[str, int] | None
+    ) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout, source_address)
+        return http.client.HTTPSConnection(
+            host, port, timeout=timeout, source_address=source_address, context=self._context
+        )
 
     def request(self, method: str, body: str | None = None, **query: str) -> str:
         """One request; the body of its answer.
@@ -117,10 +134,12 @@ class Polling:
 class SocketIO:
     """One client, in its namespace when the constructor returns; use it as a context manager.
 
-    :param url: of the site, `http://host:port`.
+    :param url: of the site, `http://host:port` or `https://host:port`.
     :param transport: "polling", "websocket", or "upgrade" for both, as browsers do it.
     :param auth: what the connect handler gets as its third argument.
     :param headers: further ones for every request.
+    :param context: for `https://`.
+    :param source_address: where connections come from, such as ("127.0.0.9", 0).
     :raises ConnectRefused: the namespace did not let the client in.
     :raises RequestFailed: Engine.IO did not.
     """
@@ -134,10 +153,14 @@ class SocketIO:
         auth: Any = None,
         headers: Iterable[tuple[str, str]] = (),
         timeout: float = TIMEOUT_SECONDS,
+        context: ssl.SSLContext | None = None,
+        source_address: tuple[str, int] | None = None,
     ) -> None:
         self.url = url
         self.namespace = namespace
         self.timeout = timeout
+        self._context = context
+        self._source_address = source_address
         self.headers = list(headers)
         #: The namespace's name for this client, and Engine.IO's for its session.
         self.sid = self.engine_sid = ""
@@ -172,7 +195,7 @@ class SocketIO:
             first = self._websocket.receive()
         else:
             # A poll is held until there is something, or a ping after 25 seconds.
-            self._polling = Polling(self.url, self.headers, 90)
+            self._polling = Polling(self.url, self.headers, 90, self._context, self._source_address)
             first = self._polling.receive()[0]
         assert isinstance(first, str)
         assert first.startswith("0"), first
@@ -186,7 +209,13 @@ class SocketIO:
     def _open_websocket(self, **query: str) -> WebSocket:
         fields = urlencode({"EIO": "4", "transport": "websocket", **query})
         url = "ws" + self.url.removeprefix("http") + "/socket.io/?" + fields
-        return WebSocket(url, headers=self.headers, timeout=self.timeout)
+        return WebSocket(
+            url,
+            headers=self.headers,
+            timeout=self.timeout,
+            context=self._context,
+            source_address=self._source_address,
+        )
 
     def _upgrade(self) -> None:
         """Change to a WebSocket while a poll waits, as browsers do."""

@@ -65,6 +65,7 @@ class WebSocket:
     :param headers: further ones for the request.
     :param unix: the path of a unix socket to connect to instead of the URL's host.
     :param context: for `wss://`.
+    :param source_address: where the connection comes from, such as ("127.0.0.9", 0).
     :raises HandshakeRefused: the server did not answer with a 101.
     """
 
@@ -79,8 +80,10 @@ class WebSocket:
         timeout: float = TIMEOUT_SECONDS,
         unix: str | None = None,
         context: ssl.SSLContext | None = None,
+        source_address: tuple[str, int] | None = None,
     ) -> None:
         self.timeout = timeout
+        self.source_address = source_address
         self._lock = threading.RLock()  # for the codec and for writing, never held while reading
         #: Payloads of the pongs received.
         self.pongs: list[bytes] = []
@@ -108,7 +111,7 @@ class WebSocket:
 
     def _connect(self, host: str, port: int, unix: str | None) -> socket.socket:
         if unix is None:
-            return socket.create_connection((host, port), self.timeout)
+            return socket.create_connection((host, port), self.timeout, self.source_address)
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(self.timeout)
         connection.connect(unix)
