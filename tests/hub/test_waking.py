@@ -132,6 +132,28 @@ def test_the_hub_itself_cannot_wait() -> None:
     assert "spawn a greenlet" in printed
 
 
+def test_an_answer_for_a_thread_that_has_ended_with_its_hub_is_nobodys() -> None:
+    printed = run(
+        """
+        import gevent, time
+        from nti.appserver.hub import native
+        from nti.appserver.hub.waking import Answer
+        left = []
+        def life():
+            gevent.sleep(0)  # gives the thread a hub
+            left.append(Answer())
+            gevent.get_hub().destroy(destroy_loop=True)
+            left.append("over")
+        native.start_new_thread(life, ())
+        while len(left) < 2:
+            time.sleep(0.01)
+        left[0].give("late")
+        print("ok")
+        """
+    )
+    assert printed == "ok\n"
+
+
 def test_one_turn_of_the_hub_is_short() -> None:
     """Many woken greenlets that calculate do not keep a timer waiting for all of them."""
     printed = run(

@@ -60,6 +60,8 @@ class Bell:
         self._rung = False
         self._watcher = hub.loop.async_()
         self._watcher.start(self._answer)
+        self._destroy_hub = hub.destroy
+        hub.destroy = self._destroy
 
     @classmethod
     def of(cls, hub: Any) -> "Bell":
@@ -70,8 +72,16 @@ class Bell:
             bell = hub._nti_appserver_bell = cls(hub)
             return bell
 
+    def _destroy(self, destroy_loop: bool | None = None) -> None:
+        """In place of `hub.destroy`, when its thread ends: a watcher must not outlive its loop."""
+        self._rung = True  # for ever: nobody is left to be woken
+        self._watcher.stop()
+        self._watcher.close()
+        del self.hub.destroy, self.hub._nti_appserver_bell
+        self._destroy_hub(destroy_loop)
+
     def ring(self, item: Item) -> None:
-        """Have `item.arrived()` run in the hub. Any thread; does not switch."""
+        """Have `item.arrived()` run in the hub, while there is one. Any thread; does not switch."""
         self._queue.append(item)
         # After the append: an answer that clears the flag first also sees the item.
         if not self._rung:
