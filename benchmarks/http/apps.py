@@ -1,18 +1,47 @@
-"""The application that both servers serve; imported by their workers."""
+"""The applications that every server serves; imported by their workers.
+
+Must import nothing that has to be patched first.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-HELLO = [("Content-Type", "text/plain"), ("Content-Length", "5")]
+TEXT = ("Content-Type", "text/plain")
+HELLO = [TEXT, ("Content-Length", "5")]
+LARGE_SIZE = 1024 * 1024
+LARGE = [TEXT, ("Content-Length", str(LARGE_SIZE))]
+LARGE_BODY = b"x" * LARGE_SIZE
+
+#: What is streamed: pieces, each to be sent before the next is made.
+PIECES = 16
+PIECE = b"x" * 4096
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Hello, or the body that was posted."""
+    """Hello, a large body, a streamed one, or the body that was posted."""
     if environ["REQUEST_METHOD"] == "POST":
         body = environ["wsgi.input"].read()
         start_response(
             "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         )
         return [body]
+    path = environ["PATH_INFO"]
+    if path == "/large":
+        start_response("200 OK", LARGE)
+        return [LARGE_BODY]
+    if path == "/streamed":
+        start_response("200 OK", [TEXT])
+        return (PIECE for _ in range(PIECES))
     start_response("200 OK", HELLO)
     return [b"hello"]
+
+
+def pyramid() -> Any:
+    """One view of Pyramid's that says hello."""
+    from pyramid.config import Configurator
+    from pyramid.response import Response
+
+    with Configurator() as config:
+        config.add_route("hello", "/")
+        config.add_view(lambda request: Response("hello"), route_name="hello")
+        return config.make_wsgi_app()

@@ -1,62 +1,121 @@
-"""CPU per request against stock gunicorn gevent: python -m benchmarks.http.serving
+"""CPU per request, side by side with other servers: python -m benchmarks.http.serving [WORDS...]
 
-One worker each, CPU of the whole process tree, rounds that alternate. Needs
-wrk. Writes benchmarks/results/http.json.
+One serving process each, CPU of the whole process tree, rounds in which every
+server has its turn, in alternating order. With words, only the cases that have
+one of them in their names. Needs wrk.
 """
 
-import json
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import cpu_seconds, load, summary
-from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess
+from benchmarks.http.results import save
+from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "http.json"
-STOCK = "gunicorn.workers.ggevent.GeventWorker"
-ROUNDS = 7
+ROUNDS = 3
 SECONDS = 1
-
 POST = Path(__file__).with_name("post.lua")
+PLAIN = "benchmarks.http.apps:app"
+PYRAMID = "benchmarks.http.apps:pyramid()"
 
-#: Name, connections, wrk's script, header fields.
-CASES: list[tuple[str, int, Path | None, tuple[str, ...]]] = [
-    ("hello, keep-alive, 64 connections", 64, None, ()),
-    ("hello, keep-alive, 1 connection", 1, None, ()),
-    ("10 kB JSON POST, 64 connections", 64, POST, ()),
-    ("hello, no keep-alive, 64 connections", 64, None, ("Connection: close",)),
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of request.
+
+    :ivar against: the kinds of servers; nothing: all that are installed.
+    :ivar log: whether an access log is written to a file.
+    """
+
+    name: str
+    connections: int = 64
+    path: str = "/"
+    script: Path | None = None
+    fields: tuple[str, ...] = ()
+    app: str = PLAIN
+    log: bool = False
+    against: tuple[str, ...] = ()
+
+
+CASES = [
+    Case("hello, keep-alive, 64 connections"),
+    Case("hello, keep-alive, 256 connections", 256, against=(STOCK, GRANIAN)),
+    Case("hello, keep-alive, 1 connection", 1),
+    Case("10 kB JSON POST, 64 connections", script=POST),
+    Case("1 MB response, 64 connections", path="/large"),
+    Case("streamed response, 16 pieces of 4 kB, 64 connections", path="/streamed"),
+    Case("hello, no keep-alive, 64 connections", fields=("Connection: close",)),
+    Case(
+        "Pyramid hello, access log to a file, 64 connections",
+        app=PYRAMID,
+        log=True,
+        against=(STOCK, "gunicorn gthread", "gunicorn gevent_pywsgi"),
+    ),
 ]
 
 
-def per_request(server: GunicornProcess, case: tuple[Any, ...]) -> float:
+def per_request(server: Server, case: Case) -> float:
     """CPU seconds per request of one round."""
-    _, connections, script, fields = case
     before = cpu_seconds(server.pid)
-    count = load(server.url, connections, SECONDS, script, *fields)
+    count = load(server.url + case.path, case.connections, SECONDS, case.script, *case.fields)
     return (cpu_seconds(server.pid) - before) / count
+
+
+@contextmanager
+def serving(case: Case) -> Iterator[dict[str, Server]]:
+    """A server of each kind that a case asks for, ours first."""
+    kinds = [OURS, *(case.against or [kind for kind in KINDS if kind != OURS])]
+    options = ("--access-logfile=access.log",) if case.log else ()
+    with ExitStack() as stack:
+        yield {
+            kind: stack.enter_context(Server(kind, case.app, *options))
+            for kind in kinds
+            if installed(kind)
+        }
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """The figures of each server, and the ratios of ours to it."""
+    with serving(case) as servers:
+        failed = {kind: why for kind in servers if (why := warm(servers[kind], case))}
+        rounds: dict[str, list[float]] = {kind: [] for kind in servers if kind not in failed}
+        for number in range(ROUNDS):
+            for kind in list(rounds)[:: 1 if number % 2 else -1]:
+                rounds[kind].append(per_request(servers[kind], case))
+    found: dict[str, Any] = {
+        kind: summary(rounds[OURS], rounds[kind]) for kind in rounds if kind != OURS
+    }
+    return {**found, **{kind: {"failed": why} for kind, why in failed.items()}}
+
+
+def warm(server: Server, case: Case) -> str:
+    """The first requests, which are not counted; what went wrong, if a peer cannot serve them.
+
+    :raises RuntimeError: we cannot serve them.
+    """
+    try:
+        per_request(server, case)
+    except RuntimeError as problem:
+        if server.kind == OURS:
+            raise
+        return str(problem)
+    return ""
 
 
 def main() -> None:
     """Measure, print and write."""
-    found = {}
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                GunicornProcess("benchmarks.http.apps:app", "--pythonpath", str(ROOT), worker=kind)
-            ).wait_until_serving()
-            for kind in (WORKER_CLASS, STOCK)
-        ]
-        for case in CASES:
-            for server in servers:
-                per_request(server, case)  # warm
-            rounds: list[list[float]] = [[], []]
-            for number in range(ROUNDS):
-                for which in (0, 1) if number % 2 else (1, 0):
-                    rounds[which].append(per_request(servers[which], case))
-            found[case[0]] = summary(*rounds)
-            print(case[0], found[case[0]], flush=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    words = sys.argv[1:]
+    for case in CASES:
+        if not words or any(word in case.name for word in words):
+            found = measure(case)
+            save("serving", {case.name: found})
+            print(case.name, flush=True)
+            for kind, figures in found.items():
+                print(f"  {kind:24}", figures, flush=True)
 
 
 if __name__ == "__main__":
