@@ -24,15 +24,17 @@ class ZEOServer(ServerProcess):
     """`runzeo` with a FileStorage and blobs in a folder, on a free loopback port.
 
     :param folder: of Data.fs, blobs and the log; a new temporary one when not given.
+    :param options: more lines of the configuration's `<zeo>` section.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None, options: str = "") -> None:
         where = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="zeo-"))
         where.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         config = where / "zeo.conf"
         config.write_text(
-            f"<zeo>\n  address 127.0.0.1:{self.port}\n  invalidation-queue-size 1000\n</zeo>\n"
+            f"<zeo>\n  address 127.0.0.1:{self.port}\n  invalidation-queue-size 1000\n"
+            f"{options}\n</zeo>\n"
             f"<filestorage 1>\n  path {where}/Data.fs\n  blob-dir {where}/blobs\n</filestorage>\n"
         )
         super().__init__([sys.executable, "-m", "ZEO.runzeo", "-C", str(config)], cwd=where)

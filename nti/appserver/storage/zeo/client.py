@@ -17,6 +17,7 @@ import ZEO.ClientStorage
 import ZODB.mvccadapter
 import zodburi.resolvers
 from ZEO.ClientStorage import ClientStorage as StockClientStorage
+from ZODB.POSException import ConflictError, StorageTransactionError
 
 from nti.appserver.hub import native
 from nti.appserver.hub.locks import WaitingLock
@@ -28,6 +29,9 @@ from nti.appserver.storage.zeo.thread import ClientThread, relay
 LOGGERS = ("ZEO.asyncio.base", "ZEO.asyncio.client", "ZEO.ClientStorage", "ZEO.cache")
 
 MIB = 1024 * 1024
+
+#: Times that a commit is put to the vote while others commit the same objects.
+VOTES = 9
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,49 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
         except OSError:
             name = addr[0]
         self._server_addr = str((name, addr[1]))
+
+    def tpc_vote(self, transaction: Any) -> list[bytes] | None:
+        """Have the server accept the changes, resolving conflicts here where it asks for that.
+
+        The object ids whose state was resolved, or None. ZEO's own takes a transaction for
+        voted when its last vote has met conflicts once more, and its end then fails.
+
+        :raises ConflictError: a conflict has no resolution, or others committed between
+            all of `VOTES` votes.
+        """
+        changes = self._check_trans(transaction, "tpc_vote")
+        try:
+            for number in range(1, VOTES + 1):
+                unsettled = self._vote(transaction, changes)
+                if unsettled is None:
+                    break
+                if number == VOTES:
+                    raise ConflictError(oid=unsettled["oid"], serials=unsettled["serials"])
+        except StorageTransactionError:
+            self._check_trans(transaction, "tpc_vote")  # says so if the connection is another
+            raise
+        except ConflictError as problem:
+            # Should the cache have missed an invalidation, the next attempt shall not.
+            if problem.oid is not None:
+                self._cache.invalidate(problem.oid, None)
+            raise
+        if changes.exception:
+            raise changes.exception
+        return [*changes.server_resolved, *changes.client_resolved] or None
+
+    def _vote(self, transaction: Any, changes: Any) -> dict[str, Any] | None:
+        """Vote once. When that met conflicts: store their resolutions, and return the last one."""
+        unsettled = None
+        for found in self._call("vote", id(transaction)) or ():
+            if not isinstance(found, dict):
+                changes.server_resolve(found)
+                continue
+            unsettled = found
+            oid, (committed, read) = found["oid"], found["serials"]
+            data = self.tryToResolveConflict(oid, committed, read, found["data"])
+            self._async("storea", oid, committed, data, id(transaction))
+            changes.resolve(oid, data)
+        return unsettled
 
     def _check_blob_size(self, bytes: int | None = None) -> None:
         """Any thread, the I/O thread too: a patched `threading.Thread` would run in it."""
