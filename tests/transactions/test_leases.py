@@ -181,19 +181,33 @@ def test_the_pool_has_room_for_all_leases(caplog: pytest.LogCaptureFixture) -> N
     database.close()
 
 
-def test_an_object_changed_after_its_unit_of_work_is_refused(database: Any) -> None:
-    run(put_thing)
-    unit = Unit().start()
-    thing = unit.connection().root()["thing"]
-    assert thing.value == 0
-    unit.leave()
-    try:
+def test_an_object_changed_by_another_unit_of_work_is_refused_and_fails_both(database: Any) -> None:
+    def outer() -> None:
+        root = connection().root()
         before = FOREIGN_USES.labels("write").value
-        with pytest.raises(ForeignUse, match="Thing 0x01 belongs to"):
-            thing.value = 1
+        inner = threading.Thread(target=lambda: failed.append(raised_by(root)))
+        inner.start()
+        inner.join(30)
         assert FOREIGN_USES.labels("write").value == before + 1
-    finally:
-        unit.release()
+
+    def raised_by(root: Any) -> BaseException:
+        with pytest.raises(ForeignUse, match="PersistentMapping 0x00 belongs to") as raised:
+            run(root.__setitem__, "x", 1)
+        return raised.value
+
+    failed: list[BaseException] = []
+    with pytest.raises(ForeignUse) as raised:
+        run(outer)
+    assert failed == [raised.value]
+    assert run(lambda: connection().root().get("x")) is None, "it stayed in memory"
+
+
+def test_an_object_changed_after_its_unit_of_work_is_refused(database: Any) -> None:
+    root = run(lambda: connection().root())
+    with pytest.raises(ForeignUse, match="0x00 belongs to a unit of work that is over"):
+        root["x"] = 1
+    assert run(lambda: connection().root().get("x")) is None, "it stayed in memory"
+    run(put_thing)
 
 
 def test_an_object_read_by_another_unit_of_work_is_reported(

@@ -124,6 +124,23 @@ def test_swallowing_that_conflict_does_not_help(database: Any) -> None:
     assert run(lambda: connection().root()["counter"].value) == 1
 
 
+def test_what_was_changed_in_memory_before_that_conflict_is_undone(database: Any) -> None:
+    """A mapping changes before it tells its connection; the next one would read that."""
+    turn = wait_for_turn(conflict(b"\0" * 8), soon())  # at the root
+    assert turn is not None
+    attempts: list[int] = []
+
+    def increment() -> None:
+        root = connection().root()
+        attempts.append(root.get("x", 0))
+        threading.Timer(0.02, turn.end).start() if len(attempts) == 1 else None
+        root["x"] = root.get("x", 0) + 1
+
+    run(increment)
+    assert attempts == [0, 0]
+    assert run(lambda: connection().root()["x"]) == 1
+
+
 def test_the_last_attempt_takes_its_chance(database: Any) -> None:
     run(put)
     oid = run(lambda: connection().root()["counter"]._p_oid)

@@ -19,12 +19,12 @@ from transaction.interfaces import TransientError
 from nti.appserver.errors import HTTPFault
 from nti.appserver.pyramid.request import equip
 from nti.appserver.pyramid.retries import before_retry, is_retryable
-from nti.appserver.pyramid.tween import end_or_stream
+from nti.appserver.pyramid.tween import drop_stream, end_or_stream
 from nti.appserver.transactions.bodies import ReplayInput
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.loop import BACKOFF, LONGEST_BACKOFF
-from nti.appserver.transactions.middleware import description_of, fault_of, has_body
+from nti.appserver.transactions.middleware import description_of, fault_of, has_answer, has_body
 from nti.appserver.transactions.turns import Turn, next_turn
 from nti.appserver.transactions.units import Unit
 
@@ -91,8 +91,11 @@ class _Exchange:
                 response = self._attempt(unit, number)
                 if response is None:
                     turn, unit.turn = unit.turn, None
-            except (HTTPFault, TransientError) as problem:
-                return _refused(problem, unit)
+            except BaseException as problem:
+                drop_stream(unit)
+                if isinstance(problem, (HTTPFault, TransientError)) and has_answer(problem, unit):
+                    return _refused(problem, unit)
+                raise
             finally:
                 end_or_stream(unit)
             if response is not None:
@@ -122,8 +125,7 @@ class _Exchange:
                 before_retry(request, raised, None)
             else:
                 before_retry(request, problem, response)
-                if unit.stream is not None:
-                    unit.stream.close()
+                drop_stream(unit)
             return None
         finally:
             context.end()
@@ -146,7 +148,8 @@ class _Exchange:
 
     def _is_to_be_retried(self, unit: Unit, request: Any, problem: BaseException) -> bool:
         return (
-            is_retryable(request, problem, unit)
+            not unit.committed
+            and is_retryable(request, problem, unit)
             and self._replayable()
             and time.monotonic() < self._deadline
         )

@@ -57,7 +57,7 @@ def tween_factory(handler: Handler, registry: Any) -> Handler:
         unit = Unit(request.tm, _path(request)).start()
         try:
             return _Attempt(handler, request, unit, veto, annotate, writes).carry_out()
-        finally:
+        finally:  # it has dropped its stream where it failed
             end_or_stream(unit)
 
     return tween
@@ -68,6 +68,13 @@ def _path(request: Any) -> str:
         return str(request.path_info)
     except UnicodeDecodeError:
         return "Unable to decode path as unicode"
+
+
+def drop_stream(unit: Unit) -> None:
+    """Do without the streamed response that the unit of work has made, if any."""
+    stream, unit.stream = unit.stream, None
+    if stream is not None:
+        stream.close()
 
 
 def end_or_stream(unit: Unit) -> None:
@@ -106,13 +113,14 @@ class _Attempt:
         unit = self._unit
         try:
             return loop_of(1).carry_out(unit, self._run, ())
-        except Exception as problem:
-            if unit.stream is not None:
-                unit.stream.close()
-                unit.stream = None
+        except BaseException as problem:
+            drop_stream(unit)
+            if not isinstance(problem, Exception):
+                raise
             if unit.conflict is problem:
                 mark(problem)
-            if problem is self._raised:  # the handler's own; exception views have had it
+            # The handler's own, which exception views have had; or what arrived after the commit.
+            if problem is self._raised or problem is unit.arrived:
                 raise
             return self._answer_to(problem)
 

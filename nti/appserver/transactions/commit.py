@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nti.transactions import loop as _loop
-from transaction._transaction import Transaction, rm_key
+from transaction._transaction import Status, Transaction, _NoSynchronizers, rm_key
 
 from nti.appserver.errors import AppServerError
 from nti.appserver.transactions.effects import EffectQueue
@@ -43,7 +43,6 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
     unit: "Unit | None" = None
     #: What its abort counts as.
     outcome = ABORTED
-    _arrived: BaseException | None = None
 
     def writes(self) -> list[Any]:
         """The data managers that have joined, effects not counted."""
@@ -52,8 +51,9 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
     def nti_commit(self) -> None:
         """Commit, then let the effects happen.
 
-        :raises BaseException: a kill or timeout that arrived after the vote is
-            raised here, when the commit and the effects are done.
+        A kill or timeout that arrives after the vote is not raised here, where
+        the loop would take it for a failure of the commit: it is the unit's
+        `arrived`, for whoever runs the loop to raise.
         """
         unit = self.unit
         assert unit is not None
@@ -68,15 +68,16 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         COMMIT_SECONDS.observe(perf_counter() - began)
         queue = unit.take_effects()
         self._ended(COMMITTED)
-        arrived = self._arrived
         if queue is not None:
             later = queue.commit_has_happened(unit)
-            arrived = arrived or later
-        if arrived is not None:
-            raise arrived
+            unit.arrived = unit.arrived or later
 
     def nti_abort(self) -> None:
-        """Abort, then let the effects of an abort happen. Nothing, once it has ended."""
+        """Abort, then let the effects of an abort happen. Nothing, once it has ended.
+
+        :raises BaseException: a kill or timeout that arrived meanwhile is raised
+            here, when all is undone.
+        """
         unit = self.unit
         if unit is None:
             return
@@ -85,12 +86,14 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             super().nti_abort()
             self._ended(self.outcome)
             return
+        arrived = later = None
         try:
             arrived = shielded(unit, super().nti_abort)
         finally:
             self._ended(self.outcome)
             if queue is not None:
-                queue.abort_has_happened(unit)
+                later = queue.abort_has_happened(unit)
+        arrived = arrived or later
         if arrived is not None:
             raise arrived
 
@@ -106,6 +109,8 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         A kill or timeout may come through until all have voted: then all is
         undone. From there on, and while it is undone, none comes through.
         """
+        unit = self.unit
+        assert unit is not None
         managers = sorted(self._resources, key=rm_key)
         try:
             for each in managers:
@@ -115,12 +120,15 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             for each in managers:
                 each.tpc_vote(self)
                 self._voted[id(each)] = True
-            self._arrived = shielded(self.unit, self._finish, managers)
-        except BaseException:
-            shielded(self.unit, self._undo, managers)
+            unit.arrived = shielded(unit, self._finish, managers)
+        except BaseException as problem:
+            arrived = shielded(unit, self._undo, managers)
+            if arrived is not None and isinstance(problem, Exception):
+                raise arrived from problem  # else a conflict would be tried again in spite of it
             raise
 
     def _finish(self, managers: list[Any]) -> None:
+        """The second phase and all that `transaction` does after it."""
         done: list[Any] = []
         try:
             for each in managers:
@@ -135,12 +143,28 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             raise InDoubt(
                 "the commit failed after the vote, and may be stored in part"
             ) from problem
+        self.status = Status.COMMITTED
+        if self.unit is not None:
+            self.unit.committed = True
+        self._complete()
+        self._callAfterCommitHooks(status=True)
 
     def _undo(self, managers: list[Any]) -> None:
         try:
             self._cleanup(managers)
         finally:
-            self._synchronizers.map(lambda each: each.afterCompletion(self))
+            self._complete()
+
+    def _complete(self) -> None:
+        """Tell the synchronizers that it has ended. It has: what fails in them is only logged."""
+        for reference in self._synchronizers.as_weakref_list():
+            each = reference()
+            try:
+                if each is not None:
+                    each.afterCompletion(self)
+            except Exception:
+                logger.exception("%r failed after the end of a transaction", each)
+        self._synchronizers = _NoSynchronizers
 
 
 def begin_attempt(tx: Any, unit: "Unit") -> UnitTransaction:

@@ -116,14 +116,11 @@ class EffectQueue:
             return None
         return shielded(None, _perform, self.of_commit, unit)
 
-    def abort_has_happened(self, unit: "Unit | None") -> None:
-        """Let the effects of an abort happen."""
-        if self.of_abort:
-            outer, slot.unit = slot.unit, None
-            try:
-                _perform(self.of_abort, unit)
-            finally:
-                slot.unit = outer
+    def abort_has_happened(self, unit: "Unit | None") -> BaseException | None:
+        """Let the effects of an abort happen; a kill or timeout that arrived meanwhile."""
+        if not self.of_abort:
+            return None
+        return shielded(None, _perform, self.of_abort, unit)
 
     def after_commit(self, success: bool) -> None:
         """The hook by which a transaction that is not ours tells of its end."""

@@ -61,6 +61,15 @@ class LeasedConnection(Connection):  # type: ignore[misc]
 
     unit: "Unit | None" = None
     _reported = False
+    #: Objects that somebody has changed in memory without being allowed to.
+    _spoiled: tuple[bytes, ...] = ()
+
+    def open(self, transaction_manager: Any = None, delegate: bool = True) -> None:
+        """Belong to a transaction manager, with every object as it is stored."""
+        if self._spoiled:
+            self._cache.invalidate(list(self._spoiled))
+            self._spoiled = ()
+        super().open(transaction_manager, delegate)
 
     def setstate(self, obj: Any) -> None:
         """Load an object's state; a foreign use is reported, and goes on."""
@@ -71,17 +80,22 @@ class LeasedConnection(Connection):  # type: ignore[misc]
     def register(self, obj: Any) -> None:
         """Note that an object has changed.
 
-        :raises ForeignUse: by a greenlet or unit of work that it does not belong to.
+        :raises ForeignUse: by a greenlet or unit of work that it does not belong
+            to; the one it belongs to fails, too, since the object may have been
+            changed in memory by then.
         :raises ConflictError: another one has its turn at the object; there will
             be another attempt, even if this is swallowed.
         """
         unit = self.unit
-        if unit is not None:
+        if unit is None:
+            if self.opened is None:
+                raise self._foreign_write(obj)
+        else:
             if unit is not slot.unit and not self._is_ours():
-                FOREIGN_USES.labels("write").inc()
-                words = self._words(obj)
-                raise ForeignUse(f"{words}; look it up in the unit of work that changes it")
+                unit.refused = self._foreign_write(obj)
+                raise unit.refused
             if unit.attempts_left and unit.turn is None and is_contended(obj._p_oid):
+                super().register(obj)  # it may be changed in memory already; the abort undoes that
                 unit.refused = ConflictError(object=obj)
                 raise unit.refused
         super().register(obj)
@@ -94,6 +108,11 @@ class LeasedConnection(Connection):  # type: ignore[misc]
             inner = inner.outer
         return False
 
+    def _foreign_write(self, obj: Any) -> ForeignUse:
+        FOREIGN_USES.labels("write").inc()
+        self._spoiled += (obj._p_oid,)
+        return ForeignUse(f"{self._words(obj)}; look it up in the unit of work that changes it")
+
     def _report(self, obj: Any) -> None:
         FOREIGN_USES.labels("read").inc()
         if not self._reported:
@@ -101,11 +120,10 @@ class LeasedConnection(Connection):  # type: ignore[misc]
             logger.error("%s", self._words(obj), stack_info=True)
 
     def _words(self, obj: Any) -> str:
-        assert self.unit is not None
+        owner = self.unit.label if self.unit is not None else "a unit of work that is over"
         user = slot.unit.label if slot.unit is not None else "a greenlet that runs no unit of work"
         return (
-            f"{type(obj).__name__} {oid_repr(obj._p_oid)} belongs to {self.unit.label} "
-            f"and was used by {user}"
+            f"{type(obj).__name__} {oid_repr(obj._p_oid)} belongs to {owner} and was used by {user}"
         )
 
 

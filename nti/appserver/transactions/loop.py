@@ -57,16 +57,23 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         super().__init__(None, retries=attempts - 1)
 
     def carry_out(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run a unit of work; in every case its transaction has ended afterwards."""
+        """Run a unit of work; in every case its transaction has ended afterwards.
+
+        :raises BaseException: a kill or timeout that arrived after the vote,
+            when the commit and its effects are done.
+        """
         if unit.manager._txn is not None:
             _make_way(unit)
         try:
-            return self(unit, func, args)
+            result = self(unit, func, args)
         except BaseException:
             if unit.transaction is not None:  # the loop lets kills and timeouts through
                 unit.transaction.outcome = FAILED
                 unit.transaction.nti_abort()
             raise
+        if unit.arrived is not None:
+            raise unit.arrived
+        return result
 
     def get_transaction_manager_for_call(self, unit: "Unit", *_: Any) -> Any:
         return unit.manager
@@ -80,7 +87,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
     def run_handler(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         unit.transaction = begin_attempt(unit.manager._txn, unit)
         result = func(*args)
-        if unit.refused is not None:  # by a contended object, and it was swallowed
+        if unit.refused is not None:  # by an object; it was swallowed, or raised elsewhere
             refused, unit.refused = unit.refused, None
             raise refused
         if unit.aside:
@@ -120,7 +127,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         """Whether to try again, asked while the data managers still know; counts a conflict."""
         tx.outcome = FAILED
         unit = tx.unit
-        if unit is None or not super()._retryable(tx, exc_info):
+        if unit is None or unit.committed or not super()._retryable(tx, exc_info):
             return False
         CONFLICTS.labels(type(exc_info[1]).__name__).inc()
         unit.conflict = exc_info[1]

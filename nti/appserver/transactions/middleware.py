@@ -141,6 +141,8 @@ class Exchange:
             streams = self._answer.rest is not None
         except (HTTPFault, TransientError) as problem:
             self._answer.close()
+            if not has_answer(problem, unit):
+                raise
             return refuse(problem, unit, self._start_response)
         except BaseException:
             self._answer.close()
@@ -263,6 +265,17 @@ def description_of(environ: Environ) -> str:
     except UnicodeEncodeError:
         path = ascii(path)
     return f"{environ['REQUEST_METHOD']} {path or '/'}"
+
+
+def has_answer(problem: BaseException, unit: Unit) -> bool:
+    """Whether a failed unit of work is answered here.
+
+    What arrived after the commit, or conflicts after it, is not: an answer that
+    asks to try again would be wrong. It is raised, and the server ends the request.
+    """
+    if not unit.committed:
+        return True
+    return problem is not unit.arrived and isinstance(problem, HTTPFault)
 
 
 def refuse(problem: Exception, unit: Unit, start_response: StartResponse) -> Iterable[bytes]:

@@ -32,7 +32,11 @@ def shielded(unit: "Unit | None", func: Callable[..., object], *args: Any) -> Ba
     Where there are no greenlets it is called directly.
     """
     if not GREENLETS:
-        func(*args)
+        outer, slot.unit = slot.unit, unit
+        try:
+            func(*args)
+        finally:
+            slot.unit = outer
         return None
     manager = transaction.manager.manager
     failed: list[BaseException] = []

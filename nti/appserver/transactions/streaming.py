@@ -168,6 +168,8 @@ def _end_of_reading(unit: Unit) -> None:
         tx.nti_abort()
     else:
         tx.nti_commit()
+        if unit.arrived is not None:
+            raise unit.arrived
 
 
 def pull_first(iterable: Any) -> tuple[list[bytes], Iterator[bytes] | None]:

@@ -43,11 +43,15 @@ class Unit:
     effects: EffectQueue | None = None
     #: The transient error that ended the last attempt.
     conflict: BaseException | None = None
+    #: Whether its transaction has committed, with something in it: then there is no other attempt.
+    committed = False
+    #: A kill or timeout that arrived after the vote, to be raised when all is done.
+    arrived: BaseException | None = None
     #: The streamed response that goes on in a second unit of work.
     stream: Any = None
     #: How many attempts may follow the one under way.
     attempts_left = 0
-    #: The conflict that a contended object has raised in this attempt.
+    #: What ends this attempt even if it is swallowed: an object's conflict, or its foreign use.
     refused: BaseException | None = None
     #: Its turn at an object that it has conflicted over.
     turn: Turn | None = None
