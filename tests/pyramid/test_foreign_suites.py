@@ -7,14 +7,12 @@ about migrating; and each of these must fail.
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ROOT / ".cache" / "sdists"
+from tests.sdist import unpacked
 
 #: Tests that ours does not pass, and why; and how many tests the suite has.
 REGISTERS_OTHERWISE = "it looks at what pyramid_tm itself tells a double of the configurator"
@@ -33,22 +31,6 @@ DIFFERENCES = {
     ),
     "pyramid_retry==2.1.1": (17, {}),
 }
-
-
-def source_of(requirement: str, folder: Path) -> Path:
-    """The unpacked source distribution; skips the test where it cannot be had."""
-    name = requirement.replace("==", "-")
-    archive = SOURCES / f"{name}.tar.gz"
-    if not archive.exists():
-        SOURCES.mkdir(parents=True, exist_ok=True)
-        options = ["--no-binary", ":all:", "--no-deps", "--no-build-isolation", "-q"]
-        command = [sys.executable, "-m", "pip", "download", *options, "-d", str(SOURCES)]
-        got = subprocess.run([*command, requirement], capture_output=True, text=True, timeout=120)
-        if got.returncode:
-            pytest.skip(f"{requirement} cannot be downloaded: {got.stderr[-300:]}")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    return folder / name
 
 
 def failures(source: Path) -> tuple[set[str], int, str]:
@@ -74,6 +56,6 @@ def failures(source: Path) -> tuple[set[str], int, str]:
 @pytest.mark.parametrize("requirement", DIFFERENCES)
 def test_the_suite_passes_but_for_what_is_written_down(requirement: str, tmp_path: Path) -> None:
     tests, differences = DIFFERENCES[requirement]
-    failed, count, output = failures(source_of(requirement, tmp_path))
+    failed, count, output = failures(unpacked(requirement, tmp_path))
     assert count == tests, output
     assert failed == set(differences), output

@@ -43,6 +43,7 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
     unit: "Unit | None" = None
     #: What its abort counts as.
     outcome = ABORTED
+    _synchronizers: Any
 
     def writes(self) -> list[Any]:
         """The data managers that have joined, effects not counted."""
