@@ -15,7 +15,7 @@ STOREYS = (
     ("errors", "settings", "metrics", "health", "origins"),
     ("sans-I/O",),
     ("hub",),
-    ("worker",),
+    ("worker", "handover"),
     ("storage",),
     ("transactions",),
     ("http", "websocket", "socketio", "ops", "deploy"),

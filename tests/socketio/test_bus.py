@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.handover.folder import Folder
 from nti.appserver.settings import load_settings
 from nti.appserver.socketio import Emitter
-from nti.appserver.socketio.bus import MAX_MESSAGE, Folder, framed
+from nti.appserver.socketio.bus import MAX_MESSAGE, framed
 from nti.appserver.socketio.manager import manager_for
 from nti.appserver.testing.process import GunicornProcess, ServerProcess, free_port, wait_until
 from nti.appserver.testing.socketio import SocketIO
@@ -66,11 +67,6 @@ def test_emits_stay_in_order(workers: GunicornProcess) -> None:
             sender.emit("say", number)
         for client in others:
             assert [client.wait_for("said") for _ in range(200)] == [(n,) for n in range(200)]
-
-
-def test_the_server_warns_about_clients_that_poll(workers: GunicornProcess) -> None:
-    workers.wait_for_output("run one worker (-w 1)")
-    workers.wait_for_output("transports: ['websocket']")
 
 
 def test_a_worker_that_was_killed_is_forgotten(workers: GunicornProcess) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def test_the_handshake_says_what_the_client_must_know(server: GunicornProcess) -
     assert isinstance(packet, str)
     assert packet[0] == "0"
     handshake = json.loads(packet[1:])
-    assert len(handshake.pop("sid")) == 20
+    assert re.fullmatch(r"[0-9a-f]{8}\.[\w-]{20}", handshake.pop("sid"))
     assert handshake == {
         "upgrades": ["websocket"],
         "pingInterval": 25_000,

@@ -15,6 +15,7 @@ import gevent
 from gevent.event import Event
 from gunicorn.sock import ssl_context
 
+from nti.appserver.handover.names import route
 from nti.appserver.http.connection import (
     BUSY,
     LINGERING,
@@ -22,6 +23,7 @@ from nti.appserver.http.connection import (
     Connection,
 )
 from nti.appserver.http.deadlines import NEVER, Deadlines
+from nti.appserver.http.handover import Handover
 from nti.appserver.http.hooks import Hooks
 from nti.appserver.http.listener import READ, Listener
 from nti.appserver.http.pool import Pool
@@ -82,7 +84,10 @@ class HTTPServer:
         self._draining = ""
         self._next = 0
         context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
-        self._listeners = [Listener(self, sock, context) for sock in worker.sockets]
+        self.listeners = [Listener(self, sock, context) for sock in worker.sockets]
+        found = route()
+        #: None where every worker may serve every request.
+        self.handover = Handover(self, found) if found is not None else None
 
     def run(self) -> None:
         """Serve until the worker is told to stop, finish what is in hand, return."""
@@ -92,7 +97,9 @@ class HTTPServer:
         if signalled is not None:
             signalled.start(self._signalled)
         self.deadlines.start()
-        for listener in self._listeners:
+        if self.handover is not None:
+            self.handover.start()
+        for listener in self.listeners:
             listener.start()
         try:
             while self.worker.alive:
@@ -136,6 +143,14 @@ class HTTPServer:
         self.busy += 1
         self._pool.run(self._serving.stock, conn, b"")
 
+    def adopt(self, conn: Connection, data: bytes) -> None:
+        """Hub: serve a connection whose request another worker has read."""
+        self.connections.add(conn)
+        conn.state = BUSY
+        self.busy += 1
+        serve = self._serving.serve_adopted if self.busy <= self.limit else self._serving.refuse
+        self._pool.run(serve, conn, data)
+
     def _admits(self, data: bytes) -> bool:
         """Whether a request is served although every slot is taken."""
         if self.busy > self.limit + RESERVED:
@@ -157,7 +172,7 @@ class HTTPServer:
         """Hub: whether no more connections may be open; accepting then pauses."""
         if len(self.connections) < self.settings.connections:
             return False
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.pause()
         return True
 
@@ -168,7 +183,7 @@ class HTTPServer:
             if not self.connections:
                 self._wake.set()
         elif len(self.connections) == self.settings.connections - 1:
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener.start()
 
     def _escaped(self, problem: BaseException) -> None:
@@ -187,8 +202,10 @@ class HTTPServer:
     def _drain(self) -> None:
         """Take no new connections, close idle ones, finish requests, up to graceful_timeout."""
         self._draining = self.hooks.drain_reason()
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.stop()
+        if self.handover is not None:
+            self.handover.stop()
         now = monotonic()
         for conn in list(self.connections):
             self._drain_idle(conn, now)

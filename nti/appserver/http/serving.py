@@ -23,6 +23,7 @@ from nti.appserver.http import stock
 from nti.appserver.http.access import access_log
 from nti.appserver.http.connection import END, RECEIVE_SIZE, Connection
 from nti.appserver.http.handle import ClientConnection, ClientSocket
+from nti.appserver.http.handover import Handover
 from nti.appserver.http.request import Request
 from nti.appserver.http.response import Response
 
@@ -70,10 +71,20 @@ class Serving:
 
     def serve(self, conn: Connection, data: bytes) -> None:
         """Serve the request that `data` begins, and those that have come behind it."""
+        self._serve(conn, data, self.server.handover)
+
+    def serve_adopted(self, conn: Connection, data: bytes) -> None:
+        """As `serve`, a connection that another worker has given: the first request stays here."""
+        self._serve(conn, data, None)
+
+    def _serve(self, conn: Connection, data: bytes, handover: Handover | None) -> None:
         server = self.server
         try:
             rest: bytes | None = data
             while rest is not None:
+                if handover is not None and handover.mark in rest and handover.gives(conn, rest):
+                    break
+                handover = server.handover
                 rest = self._request(conn, rest)
                 if rest is None:
                     break

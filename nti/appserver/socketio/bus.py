@@ -9,12 +9,10 @@ peer has a bounded queue and a greenlet that empties it. Messages of one worker
 reach another in order.
 """
 
-import atexit
 import contextlib
 import logging
 import os
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -23,37 +21,26 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 
+from nti.appserver.handover.folder import SUFFIX, Folder
 from nti.appserver.metrics import Counter
-from nti.appserver.settings import Settings
 
 logger = logging.getLogger("nti.appserver.socketio")
-
-SUFFIX = ".sock"
 
 #: The largest message, bytes; and what may wait for a peer that does not take it.
 MAX_MESSAGE = 64 * 1024 * 1024
 MAX_QUEUED = 16 * 1024 * 1024
 
+#: Peers that may wait to be accepted.
+BACKLOG = 128
+
 #: How long a peer may take none of what is sent, seconds.
 SEND_SECONDS = 10.0
-
-#: The kernel's clock for files moves in steps of up to 10 ms: a folder that has changed within the
-#: last of them may change again and look the same.
-SETTLED_NANOSECONDS = 50_000_000
-
-#: The longest path that a unix address holds, with some to spare.
-MAX_ADDRESS = 100
 
 sent = Counter("appserver_bus_messages_sent_total", "Messages sent to other workers.")
 received = Counter("appserver_bus_messages_received_total", "Messages from other workers.")
 lost = Counter(
     "appserver_bus_messages_lost_total", "Messages that a worker was too slow for, or died before."
 )
-
-
-def folder_for(settings: Settings) -> Path:
-    """Where the sockets of a site's workers are."""
-    return Path(settings.runtime_dir or os.path.join(settings.var, "run")) / "bus"
 
 
 def framed(message: bytes) -> bytes:
@@ -64,43 +51,6 @@ def framed(message: bytes) -> bytes:
     if len(message) > MAX_MESSAGE:
         raise ValueError(f"a bus message of {len(message)} bytes, expected at most {MAX_MESSAGE}")
     return len(message).to_bytes(4, "big") + message
-
-
-class Folder:
-    """The folder of sockets, and a way to address them however long its path is."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
-        self._changed = -1
-        self._names: tuple[str, ...] = ()
-
-    def address(self, name: str) -> str:
-        """What to bind or connect to for the socket of that name."""
-        address = str(self.path / name)
-        if len(os.fsencode(address)) <= MAX_ADDRESS:
-            return address
-        if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._descriptor}/{name}"
-
-    def names(self) -> tuple[str, ...]:
-        """The sockets that are there; one `stat` where nothing has changed."""
-        try:
-            changed = os.stat(self.path).st_mtime_ns
-            if changed == self._changed:
-                return self._names
-            self._names = tuple(n for n in os.listdir(self.path) if n.endswith(SUFFIX))
-        except OSError:  # not there, or not to be read, which `listen` reports
-            return ()
-        settled = time.time_ns() - changed > SETTLED_NANOSECONDS
-        self._changed = changed if settled else -1
-        return self._names
-
-    def remove(self, name: str) -> None:
-        """Take a socket away that nobody listens on."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path / name)
 
 
 class Peer:
@@ -172,13 +122,7 @@ class LocalBus:
     def listen(self) -> None:
         """Hear the others from now on. A folder that cannot be used is reported, not raised."""
         try:
-            self._folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            listener = socket.socket(socket.AF_UNIX)
-            # Nobody may find it before it listens: they would take it for one left behind.
-            hidden = self._name.removesuffix(SUFFIX)
-            listener.bind(self._folder.address(hidden))
-            listener.listen(128)
-            os.rename(self._folder.path / hidden, self._folder.path / self._name)
+            listener = self._folder.listen(self._name, BACKLOG)
         except OSError as problem:
             self.problem = f"{self._folder.path}: {problem.strerror or problem}"
             logger.error(
@@ -187,7 +131,6 @@ class LocalBus:
                 self.problem,
             )
             return
-        atexit.register(self._folder.remove, self._name)
         gevent.spawn(self._accept, listener)
 
     def alone(self) -> bool:

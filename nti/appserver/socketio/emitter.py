@@ -11,8 +11,9 @@ from typing import Any
 
 from socketio.pubsub_manager import PubSubManager
 
+from nti.appserver.handover.folder import Folder, folder_for
 from nti.appserver.settings import Settings, load_settings
-from nti.appserver.socketio.bus import Folder, folder_for, framed
+from nti.appserver.socketio.bus import framed
 from nti.appserver.socketio.manager import redis_manager
 
 #: How long a worker may take none of what is sent, seconds.
@@ -24,7 +25,7 @@ class _LocalManager(PubSubManager):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(write_only=True)
-        self._folder = Folder(folder_for(settings))
+        self._folder = Folder(folder_for(settings, "bus"))
         self.reached = 0
 
     def _handle_emit(self, message: Any) -> None:

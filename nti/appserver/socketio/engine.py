@@ -6,7 +6,6 @@ WebSockets instead of through a queue and a greenlet each, and hold to the
 protocol where engineio's do not. Runs in greenlets of the worker.
 """
 
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from gevent.event import Event
 
 from nti.appserver.metrics import Counter, Gauge
 from nti.appserver.settings import Settings
+from nti.appserver.socketio.owners import new_sid
 from nti.appserver.socketio.packets import MESSAGE, Packet
 from nti.appserver.socketio.session import Session
 
@@ -144,8 +144,8 @@ class Engine:
         self.sessions[sid].session = session
 
     def generate_id(self) -> str:
-        """A name that cannot be guessed: 120 random bits."""
-        return secrets.token_urlsafe(15)
+        """See `owners.new_sid`."""
+        return new_sid()
 
     def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return gevent.spawn(target, *args, **kwargs)

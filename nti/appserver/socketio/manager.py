@@ -15,8 +15,9 @@ from socketio.pubsub_manager import PubSubManager
 
 from nti.appserver import health
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.handover.folder import folder_for
 from nti.appserver.settings import Settings
-from nti.appserver.socketio.bus import LocalBus, folder_for
+from nti.appserver.socketio.bus import LocalBus
 
 #: Messages from other workers that may wait to be handled; then they are read no further.
 MAX_WAITING = 1000
@@ -35,7 +36,7 @@ class BusManager(PubSubManager):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         super().__init__(channel=CHANNEL)
         self._waiting: Queue[bytes] = Queue(MAX_WAITING)
-        self._bus = LocalBus(folder_for(settings), self._waiting.put)
+        self._bus = LocalBus(folder_for(settings, "bus"), self._waiting.put)
 
     def initialize(self) -> None:
         """Hear the other workers; called when the first client comes."""

@@ -11,11 +11,12 @@ from typing import Any
 import socketio
 
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.handover.names import use_route
 from nti.appserver.settings import Settings, load_settings
 from nti.appserver.socketio.emitting import use_server
+from nti.appserver.socketio.owners import ROUTE
 from nti.appserver.socketio.requests import Requests
 from nti.appserver.socketio.server import Server
-from nti.appserver.worker.roster import roster
 
 logger = logging.getLogger("nti.appserver.socketio")
 
@@ -24,6 +25,10 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 PATH = "/socket.io/"
+
+#: In every environ of our worker, which passes requests on to the session's own.
+KEY = "nti.appserver.connection"
+WORKER_CLASS = "nti.appserver.gunicorn.GeventApplicationWorker"
 
 
 class SocketIOMiddleware:
@@ -51,9 +56,8 @@ class SocketIOMiddleware:
             self.add_namespace(namespace)
         self._requests = Requests(self.server.eio, settings.origins)
         self._warned = False
-        if roster().wanted > 1 and namespaces:
-            self._warn_about_workers()
         use_server(self.server)
+        use_route(ROUTE)
 
     def add_namespace(self, namespace: Any) -> None:
         """Serve one namespace more.
@@ -75,14 +79,12 @@ class SocketIOMiddleware:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(PATH) and path != PATH[:-1]:
             return self.app(environ, start_response)
-        if environ.get("wsgi.multiprocess") and not self._warned:
-            self._warn_about_workers()
+        if not self._warned and environ.get("wsgi.multiprocess") and KEY not in environ:
+            self._warned = True
+            logger.warning(
+                "Socket.IO with several processes of another server: a session that polls is known "
+                "to one of them only; serve with -k %s, whose workers pass its requests on, or "
+                "with one process",
+                WORKER_CLASS,
+            )
         return self._requests(environ, start_response)
-
-    def _warn_about_workers(self) -> None:
-        self._warned = True
-        logger.warning(
-            "Socket.IO with more than one worker: a session that polls is known to one worker "
-            "only, so its next request may fail; run one worker (-w 1), or have clients use "
-            "transports: ['websocket']"
-        )

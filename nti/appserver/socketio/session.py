@@ -258,4 +258,4 @@ class Session:
 
     def __str__(self) -> str:
         """For the log: who knows the whole of `sid` is the client."""
-        return f"{self.sid[:6]}..."
+        return f"{self.sid[:13]}..."
