@@ -4,18 +4,26 @@ Runs in the process of the tests, which is never monkey-patched.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 
-from nti.appserver.testing.process import ServerProcess, free_port, wait_until
+from nti.appserver.testing.process import (
+    PATIENCE_SECONDS,
+    ServerProcess,
+    free_port,
+    wait_until,
+)
 
 CHUNK_BYTES = 65536
 
@@ -68,6 +76,31 @@ class ZEOServer(ServerProcess):
 
     def __enter__(self) -> "ZEOServer":
         return self.start()
+
+
+def clients_of(address: tuple[str, int] | str) -> int:
+    """How many clients a ZEO server counts, by its own word; who asks is none of them.
+
+    :param address: host and port, or the path of a unix socket.
+    """
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as asking:
+        asking.settimeout(PATIENCE_SECONDS)
+        asking.connect(address)
+        asking.sendall(_sized(b"ruok"))
+        stream = asking.makefile("rb")
+        with stream:
+            _greeting, status = _message(stream), _message(stream)
+    return sum(storage["connections"] for storage in json.loads(status).values())
+
+
+def _sized(message: bytes) -> bytes:
+    return struct.pack(">I", len(message)) + message
+
+
+def _message(stream: BufferedReader) -> bytes:
+    (size,) = struct.unpack(">I", stream.read(4))
+    return stream.read(size)
 
 
 class Proxy:

@@ -18,8 +18,10 @@ from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub.threads import NativeThread, bell_here
 from nti.appserver.hub.waking import Call
 from nti.appserver.settings import Settings
+from nti.appserver.storage.embedded import keepers
 from nti.appserver.storage.embedded.place import Lock, Place, locked, try_lock
 from nti.appserver.storage.zeo.client import ClientStorage
+from nti.appserver.worker.deferred import in_worker
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,8 @@ def _use(place: Place) -> Lock:
             "a file that only nti.appserver uses",
             "end that program",
         )
+    if in_worker():
+        keepers.note_parent(place.keepers)
     return lock
 
 

@@ -69,6 +69,11 @@ class Place:
         return os.path.join(self.runtime, "users.lock")
 
     @property
+    def keepers(self) -> str:
+        """The arbiters whose workers use the server."""
+        return os.path.join(self.runtime, "keepers")
+
+    @property
     def file(self) -> str:
         return os.path.join(self.data, "Data.fs")
 

@@ -5,8 +5,8 @@ exit status is 0 then and 1 otherwise, the reason printed. The server runs ZEO's
 storage server in one thread, unpatched, in a session of its own, so that what is
 typed at gunicorn's terminal does not reach it.
 
-It ends when no process has used it for LINGER_SECONDS; SIGTERM has it end as soon as
-none does, a second one now.
+It ends when no process uses it and no arbiter is about to start one that will; SIGTERM has
+it end as soon as no process uses it, a second one now.
 """
 
 import contextlib
@@ -20,13 +20,17 @@ from typing import Any, NoReturn
 from ZEO.StorageServer import StorageServer
 from ZODB.FileStorage import FileStorage
 
+from nti.appserver.storage.embedded import keepers
 from nti.appserver.storage.embedded.place import Place, is_at, try_lock
 from nti.appserver.storage.waiting import until_free
 
 logger = logging.getLogger("nti.appserver.storage.embedded")
 
-#: After the last process that used it; gunicorn replaces a worker within that.
-LINGER_SECONDS = 2.0
+#: After the last process that used it, when no arbiter of such a one lives.
+LINGER_SECONDS = 1.0
+
+#: After the last worker, when its arbiter lives: another worker is about to come.
+KEPT_SECONDS = 60.0
 
 TICK_SECONDS = 0.25
 
@@ -84,7 +88,9 @@ class EmbeddedServer:
             logger.warning("%s was removed; a client may start another", self._place.socket)
             self._loop.stop()
         elif self._unused_for_long():
-            os.unlink(self._place.socket)
+            for path in (self._place.socket, self._place.keepers):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             self._loop.stop()
         else:
             self._loop.call_later(TICK_SECONDS, self._tick)
@@ -94,12 +100,15 @@ class EmbeddedServer:
         starting = try_lock(self._place.start_lock)
         users = try_lock(self._place.users_lock) if starting is not None else None
         self._alone_for = self._alone_for + TICK_SECONDS if users is not None else 0.0
-        if users is not None and (self._asked_to_end or self._alone_for >= LINGER_SECONDS):
+        if users is not None and (self._asked_to_end or self._alone_for >= self._linger()):
             return True
         for lock in (users, starting):
             if lock is not None:
                 lock.release()
         return False
+
+    def _linger(self) -> float:
+        return KEPT_SECONDS if keepers.any_lives(self._place.keepers) else LINGER_SECONDS
 
 
 def main(arguments: list[str]) -> NoReturn:
