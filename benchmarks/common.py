@@ -26,6 +26,19 @@ def cpu_seconds(group: int) -> float:
     return total / TICK
 
 
+def private_bytes(group: int) -> int:
+    """Memory that only the processes of a process group have, each its own."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[2]) == group:
+                lines = stat.with_name("smaps_rollup").read_text("ascii").splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        except OSError:
+            continue  # it ended meanwhile
+    return total * 1024
+
+
 def load(url: str, connections: int, seconds: int, script: Path | None = None, *fields: str) -> int:
     """Have wrk send requests; how many were answered.
 

@@ -5,6 +5,7 @@ it take as many connections as the others. Runs in the process that measures.
 """
 
 import os
+import ssl
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -108,9 +109,13 @@ class Server(ServerProcess):
     :param app: what to serve, as gunicorn takes it.
     :param options: further options, of gunicorn.
     :param bind: an address; else a free port on loopback.
+    :param tls: whether the options make it serve TLS.
     """
 
-    def __init__(self, kind: str, app: str, *options: str, bind: str | None = None) -> None:
+    def __init__(
+        self, kind: str, app: str, *options: str, bind: str | None = None, tls: bool = False
+    ) -> None:
+        self._tls = tls
         self.kind = kind
         self.bind = bind or f"127.0.0.1:{free_port()}"
         command = KINDS[kind].command(app, self.bind)
@@ -123,7 +128,7 @@ class Server(ServerProcess):
     @property
     def url(self) -> str:
         """Where it serves, without a slash at the end; TCP only."""
-        return f"http://{self.bind}"
+        return f"http{'s' * self._tls}://{self.bind}"
 
     def __enter__(self) -> "Server":
         self.start()
@@ -136,8 +141,10 @@ class Server(ServerProcess):
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.output()
+        # It is not secret what a benchmark is answered.
+        context = ssl._create_unverified_context() if self._tls else None
         try:
-            with urllib.request.urlopen(self.url, timeout=5) as answer:
+            with urllib.request.urlopen(self.url, timeout=5, context=context) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
