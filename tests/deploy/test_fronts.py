@@ -1,182 +1,215 @@
-"""The same questions to every front, asked of the real programs on loopback."""
+"""The same questions to every front: what reaches the application, and what does not."""
 
 import contextlib
 import json
-import os
-import shutil
-import socket
-from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nti.appserver.deploy.render import render
-from nti.appserver.testing.process import GunicornProcess, ServerProcess, free_port, wait_until
-from nti.appserver.testing.websocket import WebSocket
+from nti.appserver.testing.process import wait_until
+from tests.deploy.conftest import fronts
+from tests.deploy.fronts import CLIENT, Front
+from tests.deploy.site import POLICY
 
-#: The client comes from here, so that it cannot be taken for a proxy.
-CLIENT = "127.0.0.9"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs() -> None:
-    """Skip where a front is missing; fail where REQUIRE_PROXIES says that none may be."""
-    missing = [name for name in ("nginx", "haproxy") if shutil.which(name) is None]
-    if missing and os.environ.get("REQUIRE_PROXIES") == "1":
-        pytest.fail(f"not installed: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-
-
-def nginx(folder: Path, variant: str, **options: object) -> ServerProcess:
-    folder.mkdir()
-    text = render("nginx", variant, nginx_log=f"{folder}/access.log", **options)
-    (folder / "site.conf").write_text(text["nti-appserver.conf"])
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        f"user root; daemon off; pid {folder}/pid; events {{}}"
-        f"http {{ types {{ text/css css; }} {paths} include {folder}/site.conf; }}"
-    )
-    return ServerProcess(
-        ["nginx", "-e", "stderr", "-p", str(folder), "-c", f"{folder}/nginx.conf"], cwd=folder
-    )
+#: What a client may claim of itself, each believed by some server.
+FORGED = {
+    "X-Forwarded-For": "6.6.6.6",
+    "X-Forwarded-Host": "evil",
+    "X-Forwarded-Port": "666",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Forwarded-Ssl": "on",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Real-IP": "6.6.6.6",
+    "Forwarded": "for=6.6.6.6;proto=https;host=evil",
+    "X-Scheme": "gopher",
+    "SCRIPT_NAME": "/evil",
+    "PATH_INFO": "/_ops/metrics",
+    "X_Forwarded_For": "6.6.6.6",
+    "REMOTE_ADDR": "6.6.6.6",
+    "X-Request-ID": "mine",
+}
 
 
-def haproxy(folder: Path, **options: object) -> ServerProcess:
-    folder.mkdir()
-    (folder / "haproxy.cfg").write_text(render("haproxy", "plain", **options)["haproxy.cfg"])
-    return ServerProcess(["haproxy", "-db", "-f", f"{folder}/haproxy.cfg"], cwd=folder)
-
-
-def listening(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    return False
-
-
-@pytest.fixture(scope="module", params=["nginx implicit", "nginx explicit", "haproxy"])
-def port(
-    request: pytest.FixtureRequest, programs: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("front")
-    root = folder / "www"
-    (root / "library").mkdir(parents=True)
-    (root / "style.css").write_text("a { color: red }\n" * 100)
-    (root / "library/page.html").write_text("without a policy")
-    (root / ".secret").write_text("secret")
-    front, static = free_port(), free_port()
-    here = f"127.0.0.1:{front}"
-    with contextlib.ExitStack() as stack:
-        server = GunicornProcess(
-            "echo:app",
-            "--pythonpath",
-            str(Path(__file__).parent),
-            cwd=folder,
-        )
-        stack.enter_context(server).wait_until_serving()
-        app = f"127.0.0.1:{server.port}"
-        if request.param == "haproxy":
-            beside = f"127.0.0.1:{static}"
-            stack.enter_context(nginx(folder / "nginx", "static", static=beside, root=root))
-            stack.enter_context(
-                haproxy(folder / "haproxy", http=here, static=beside, app=app, connections=200)
-            )
-            wait_until(lambda: listening(static), "nginx listens")
-        else:
-            variant = request.param.split()[1]
-            stack.enter_context(nginx(folder / "nginx", variant, http=here, app=app, root=root))
-        wait_until(lambda: listening(front), "the front listens")
-        yield front
-
-
-def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[HTTPResponse, bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20, source_address=(CLIENT, 0))
-    names = {
-        name.replace("__", "_") if "__" in name else name.replace("_", "-"): value
-        for name, value in headers.items()
-    }
-    with contextlib.closing(connection):
-        body = iter([b"one", b"two"]) if method == "POST" else None
-        connection.request(method, path, body, names, encode_chunked=method == "POST")
-        response = connection.getresponse()
-        return response, response.read()
-
-
-def seen(port: int, method: str = "GET", **headers: str) -> dict[str, Any]:
-    if method == "POST":
-        headers["Transfer_Encoding"] = "chunked"
-    response, body = ask(port, "/dataserver2/x", method, **headers)
-    assert response.status == 200
-    found: dict[str, Any] = json.loads(body)
-    return found
-
-
-def test_the_client_is_named_and_cannot_forge_itself(port: int) -> None:
-    forged = {
-        "X_Forwarded_For": "6.6.6.6",
-        "X_Forwarded_Host": "evil",
-        "X_Real_IP": "6.6.6.6",
-        "Forwarded": "for=6.6.6.6",
-        "X_Scheme": "https",
-        "X_Forwarded_Ssl": "on",
-        "X_Forwarded_Proto": "https",
-        "SCRIPT__NAME": "/evil",
-        "PATH__INFO": "/_ops/metrics",
-        "X_Request_ID": "mine",
-    }
-    found = seen(port, **forged)
+@fronts()
+def test_the_client_is_named_and_cannot_forge_itself(front: Front) -> None:
+    scheme = "https" if front.kind.tls else "http"
+    found = front.seen({**FORGED, "X-Forwarded-Proto": "http" if front.kind.tls else "https"})
     assert found["REMOTE_ADDR"] == CLIENT
-    assert found["wsgi.url_scheme"] == "http"
+    assert found["wsgi.url_scheme"] == scheme
     assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("", "/dataserver2/x")
-    assert found["HTTP_X_REQUEST_ID"] != "mine"
-    assert not {"6.6.6.6", "evil", "for=6.6.6.6", "on"} & set(found.values())
 
 
-def test_host_and_a_chunked_body_arrive(port: int) -> None:
-    assert seen(port, Host="books.example:81")["HTTP_HOST"] == "books.example:81"
-    assert seen(port, "POST")["body"] == "onetwo"
+@fronts(lambda kind: kind.files)
+def test_what_the_client_claims_is_gone(front: Front) -> None:
+    found = front.seen(FORGED)
+    assert not set(FORGED.values()) & set(found.values())
+    assert found["HTTP_X_FORWARDED_FOR"] == CLIENT
 
 
-@pytest.mark.parametrize("path", ["/_ops/metrics", "/%5Fops/metrics", "//_ops/ping", "/.secret"])
-def test_the_inside_stays_inside(port: int, path: str) -> None:
-    assert ask(port, path)[0].status == 404
+@fronts()
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-FOR"])
+def test_a_claim_in_several_lines_is_not_believed_either(front: Front, name: str) -> None:
+    claims = "".join(f"{name}: {claim}\r\n" for claim in ("6.6.6.6", "7.7.7.7, 8.8.8.8", "::1", ""))
+    answer = front.raw(
+        f"GET /dataserver2/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{claims}\r\n".encode()
+    )
+    assert f'"REMOTE_ADDR": "{CLIENT}"'.encode() in answer, answer
+    if front.kind.files:
+        assert f'"HTTP_X_FORWARDED_FOR": "{CLIENT}"'.encode() in answer, answer
 
 
-def test_a_library_page_never_comes_from_the_folder(port: int) -> None:
-    for path in ("/library/page.html", "/%6cibrary/page.html", "//library/page.html"):
-        assert b"without a policy" not in ask(port, path)[1]
+@fronts()
+def test_the_host_arrives_as_the_client_wrote_it(front: Front) -> None:
+    assert front.seen({"Host": "books.example:81"})["HTTP_HOST"] == "books.example:81"
 
 
-def test_files_are_compressed_and_expire_and_answers_of_the_application_do_not(port: int) -> None:
-    response, _ = ask(port, "/style.css", Accept_Encoding="gzip")
+@fronts()
+def test_a_body_in_chunks_arrives_whole(front: Front) -> None:
+    pieces = [b"%06d," % number + b"x" * 1000 for number in range(100)]
+    assert front.seen(body=iter(pieces))["body"] == b"".join(pieces).decode()
+
+
+@fronts()
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_ops/metrics",
+        "/_ops/ping",
+        "/_ops/ready",
+        "/_ops",
+        "/%5Fops/metrics",
+        "//_ops/ping",
+        "/./_ops/ping",
+        "/dataserver2/../_ops/metrics",
+        "/dataserver2/%2e%2e/_ops/metrics",
+        "http://127.0.0.1/_ops/metrics",
+    ],
+)
+def test_operations_stay_inside(front: Front, path: str) -> None:
+    lines = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    answer = front.raw(lines.encode() + b"X-Forwarded-For: 127.0.0.1\r\n\r\n")
+    assert answer.split()[1] in (b"400", b"403", b"404") or b'"PATH_INFO"' in answer, answer
+    assert not any(word in answer for word in (b"appserver_", b"pong", b"ready"))
+
+
+@fronts(lambda kind: kind.files)
+def test_operations_are_not_told_to_be_there(front: Front) -> None:
+    for path in ("/_ops/metrics", "/_ops/ping", "/%5Fops/metrics", "//_ops/ping"):
+        assert front.ask(path)[0].status == 404
+
+
+@fronts(lambda kind: kind.files)
+@pytest.mark.parametrize("path", ["/.secret", "/.git/config", "/guide/.htaccess", "/%2esecret"])
+def test_dotfiles_are_hidden(front: Front, path: str) -> None:
+    response, body = front.ask(path)
+    assert (response.status, b"secret" in body) == (404, False)
+
+
+@fronts(lambda kind: kind.files)
+def test_files_and_folders_are_served(front: Front) -> None:
+    assert front.ask("/style.css")[1].startswith(b"a { color")
+    assert front.ask("/guide/")[1] == b"the guide"
+    moved, _ = front.ask("/guide")
+    assert (moved.status, moved.headers["Location"]) == (301, "/guide/")
+    assert front.ask("/.well-known/security.txt")[1] == b"Contact: us"
+
+
+@fronts(lambda kind: kind.files)
+def test_a_file_is_compressed_and_expires(front: Front) -> None:
+    response, body = front.ask("/style.css", {"Accept-Encoding": "gzip"})
     assert response.headers["Content-Encoding"] == "gzip"
+    assert body.startswith(b"\x1f\x8b")
     assert "Accept-Encoding" in response.headers["Vary"]
-    assert "Expires" in response.headers
-    response, _ = ask(port, "/dataserver2/x", Accept_Encoding="gzip")
-    assert not {"Content-Encoding", "Expires"} & set(response.headers)
+    assert "max-age=2592000" in response.headers["Cache-Control"]
+    plain, _ = front.ask("/style.css")
+    assert plain.headers["Content-Encoding"] is None
+    assert "Accept-Encoding" in plain.headers["Vary"]
 
 
-def test_an_upgrade_to_h2c_is_not_passed_on(port: int) -> None:
-    found = seen(port, Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAA")
-    assert "HTTP_UPGRADE" not in found
+@fronts()
+def test_an_answer_of_the_application_is_neither_compressed_nor_given_an_expiry(
+    front: Front,
+) -> None:
+    for path in ("/dataserver2/x", "/library/page.html", "/unit/Search/term"):
+        response, body = front.ask(path, {"Accept-Encoding": "gzip"})
+        assert json.loads(body)["PATH_INFO"] == path
+        assert not {"Content-Encoding", "Expires", "Cache-Control"} & set(response.headers)
 
 
-def test_a_streamed_response_comes_as_it_is_made(port: int) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
-    with contextlib.closing(connection):
+@fronts(lambda kind: kind.files)
+def test_what_is_no_file_goes_where_the_variant_says(front: Front) -> None:
+    response, _ = front.ask("/nothing-here")
+    assert response.status == (200 if front.kind.catches else 404)
+
+
+@fronts(lambda kind: kind.files)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/library/page.html",
+        "/%6cibrary/page.html",
+        "//library/page.html",
+        "/x/../library/page.html",
+    ],
+)
+def test_a_library_page_never_comes_without_its_policy(front: Front, path: str) -> None:
+    answer = front.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert b"without a policy" not in answer
+    if path == "/library/page.html":
+        assert f"Content-Security-Policy: {POLICY}".lower().encode() in answer.lower()
+
+
+@fronts()
+def test_only_a_websocket_is_upgraded(front: Front) -> None:
+    found = front.seen(
+        {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAA"}
+    )
+    if front.kind.files:
+        assert not {"HTTP_UPGRADE", "HTTP_HTTP2_SETTINGS"} & set(found)
+
+
+@fronts()
+def test_a_websocket_goes_through(front: Front) -> None:
+    with front.websocket() as websocket:
+        for message in ("small", "x" * 70_000, b"\0" * 70_000):
+            websocket.send(message)
+            assert websocket.receive() == message
+
+
+@fronts()
+@pytest.mark.parametrize("transport", ["polling", "upgrade", "websocket"])
+def test_socketio_goes_through(front: Front, transport: str) -> None:
+    with front.socketio(transport) as client:
+        client.emit("say", "hello")
+        assert client.wait_for("said") == ("hello",)
+        assert client.transport == transport.replace("upgrade", "websocket")
+
+
+@fronts(lambda kind: kind.streams)
+def test_a_streamed_response_comes_as_it_is_made(front: Front) -> None:
+    with contextlib.closing(front.connection()) as connection:
         connection.request("GET", "/dataserver2/stream")
         response = connection.getresponse()
         assert response.read(5) == b"first"
-        assert ask(port, "/dataserver2/go")[0].status == 200
+        assert front.ask("/dataserver2/go")[0].status == 200
         assert response.read() == b"second"
 
 
-def test_a_websocket_goes_through(port: int) -> None:
-    with WebSocket(f"ws://127.0.0.1:{port}/dataserver2/socket") as websocket:
-        for message in ("small", "x" * 70_000):
-            websocket.send(message)
-            assert websocket.receive() == message
+@fronts(lambda kind: kind.app == ("tcp",))
+def test_connections_to_the_application_are_used_again(front: Front) -> None:
+    with contextlib.closing(front.connection()) as connection:
+        peers = set()
+        for _ in range(5):
+            connection.request("GET", "/dataserver2/x")
+            peers.add(json.loads(connection.getresponse().read())["peer"])
+    # HAProxy takes any of the idle ones; the fifth needs no new one.
+    assert len(peers) < 5
+
+
+@fronts(lambda kind: kind.name.startswith(("nginx", "haproxy")))
+def test_one_request_id_in_every_log(front: Front) -> None:
+    response, body = front.ask("/dataserver2/x")
+    found = json.loads(body)["HTTP_X_REQUEST_ID"]
+    assert response.headers["X-Request-ID"] == found
+    nginx = front.folder / "nginx/access.log"
+    log = nginx if nginx.exists() else front.folder / "haproxy/server.log"
+    wait_until(lambda: f"id={found}" in log.read_text(), "the front has logged the request")

@@ -1,9 +1,6 @@
 """Every rendered configuration is read by the program that it is for."""
 
-import os
 import plistlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,50 +11,22 @@ from nti.appserver.deploy.doctor import doctor
 from nti.appserver.deploy.render import render
 from nti.appserver.deploy.systems import SYSTEMS
 from nti.appserver.errors import ConfigurationError
-
-
-def need(program: str) -> str:
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin")
-    if found is None:
-        if os.environ.get("REQUIRE_PROXIES") == "1":
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
-    return found
-
-
-def run(*command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60)
+from tests.deploy import programs
+from tests.deploy.programs import need, run
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    key, crt, both = folder / "server.key", folder / "server.crt", folder / "srv_comb.pem"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    done = run(
-        *[need("openssl"), "req", "-x509", *curve, "-days", "2", "-subj", "/CN=localhost"],
-        *["-keyout", key, "-out", crt],
-    )
-    assert done.returncode == 0, done.stderr
-    both.write_text(crt.read_text() + key.read_text())
-    return {"certificate": str(crt), "key": str(key), "combined": str(both)}
+    return programs.certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.parametrize("variant", ["implicit", "explicit", "complete", "static"])
 def test_nginx_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> None:
-    options = {"nginx_log": str(tmp_path / "access.log"), "root": str(tmp_path)}
+    options = {"root": tmp_path}
     if variant == "complete":
-        options |= {name: tls[name] for name in ("certificate", "key")}
-    (tmp_path / "site.conf").write_text(render("nginx", variant, **options)["nti-appserver.conf"])
-    paths = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    main = tmp_path / "nginx.conf"
-    main.write_text(
-        f"pid {tmp_path}/pid; events {{}} http {{ {paths} include {tmp_path}/site.conf; }}"
-    )
-    done = run(need("nginx"), "-t", "-e", "stderr", "-p", tmp_path, "-c", main)
+        version = programs.nginx_version()
+        options |= {"certificate": tls["certificate"], "key": tls["key"], "nginx_version": version}
+    done = run(*programs.nginx_command(tmp_path / "nginx", variant, **options), "-t")
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
 
@@ -70,6 +39,15 @@ def test_haproxy_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> 
     done = run(need("haproxy"), "-c", "-f", path)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
+
+
+@pytest.mark.parametrize("variant", ["plain", "tls"])
+def test_pound_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> None:
+    path = tmp_path / "pound.cfg"
+    options = {"combined": tls["combined"]} if variant == "tls" else {}
+    path.write_text(render("pound", variant, **options)["pound.cfg"])
+    done = run(need("pound"), "-c", "-f", path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 @pytest.mark.parametrize("variant", ["tcp", "unix"])

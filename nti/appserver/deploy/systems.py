@@ -151,7 +151,12 @@ SYSTEMS: tuple[System, ...] = (
         "Pound 4 dispatches by path between nginx and the application server.",
         (
             Variant("plain", "Plain HTTP.", _POUND_PLAIN, _POUND),
-            Variant("tls", "TLS beside plain HTTP.", (*_POUND_PLAIN, "https", "combined"), _POUND),
+            Variant(
+                "tls",
+                "TLS ends here; plain HTTP is sent there.",
+                (*_POUND_PLAIN, "https", "combined", "server_name"),
+                _POUND,
+            ),
         ),
         check="pound -c -f /etc/pound/pound.cfg",
         apply="systemctl restart pound",
