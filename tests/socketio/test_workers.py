@@ -135,10 +135,19 @@ def test_the_event_loop_forgets_what_was_given_away(workers: GunicornProcess, op
     """A descriptor that another worker has would wake this one, and have it set up its epoll."""
     clients = [opened() for _ in range(16)]
     for pid in {pid for _, pid in clients}:
-        open_here = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
-        for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-            watched = {int(fd) for fd in re.findall(r"^tfd:\s+(\d+)", info.read_text(), re.M)}
-            assert watched <= open_here
+        watched = [
+            each for info in Path(f"/proc/{pid}/fdinfo").iterdir() for each in _watched(info)
+        ]
+        assert watched
+        for descriptor, inode in watched:
+            here = os.stat(f"/proc/{pid}/fd/{descriptor}").st_ino
+            assert here == inode, f"{descriptor} is another by now"
+
+
+def _watched(info: Path) -> list[tuple[str, int]]:
+    """The descriptors and inodes that an epoll looks at, as the kernel tells."""
+    found = re.findall(r"^tfd:\s+(\d+).*ino:(\w+)", info.read_text(), re.MULTILINE)
+    return [(descriptor, int(inode, 16)) for descriptor, inode in found]
 
 
 def test_no_worker_keeps_a_copy_of_what_it_gave_away(workers: GunicornProcess) -> None:
