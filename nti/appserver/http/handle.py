@@ -115,7 +115,7 @@ class ClientConnection:
 
         :return: cancels it.
         """
-        cancel: Callable[[], object] = self._conn.listener.server.on_drain(callback)
+        cancel: Callable[[], object] = self._conn.listener.server.draining.on_drain(callback)
         self._callbacks.append(cancel)
         return cancel
 

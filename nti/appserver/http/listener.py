@@ -104,10 +104,13 @@ class Listener:
         self._accepting = False
         self._watcher.stop()
 
-    def stop(self) -> None:
-        """Accept no more, and close the socket."""
-        if self.server.worker.cfg.reuse_port:
-            # The backlog is this worker's alone: closing would reset what is in it.
+    def stop(self, *, take_backlog: bool) -> None:
+        """Accept no more, and close the socket.
+
+        :param take_backlog: accept what waits first; with reuse_port the backlog is this
+            worker's alone, and that is always done.
+        """
+        if take_backlog or self.server.worker.cfg.reuse_port:
             self._batch = 1 << 16
             self._accept()
         self.pause()

@@ -16,13 +16,9 @@ from gevent.event import Event
 from gunicorn.sock import ssl_context
 
 from nti.appserver.handover.names import route
-from nti.appserver.http.connection import (
-    BUSY,
-    LINGERING,
-    PARKED,
-    Connection,
-)
+from nti.appserver.http.connection import BUSY, PARKED, Connection, readable
 from nti.appserver.http.deadlines import NEVER, Deadlines
+from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
 from nti.appserver.http.handover import Handover
 from nti.appserver.http.hooks import Hooks
 from nti.appserver.http.listener import READ, Listener
@@ -33,13 +29,6 @@ from nti.appserver.settings import Settings
 
 #: Requests for health that are served although every slot is taken.
 RESERVED = 16
-
-#: A connection that has been idle for longer is closed when the worker drains. A younger one
-#: may have a request on its way, from a proxy that keeps connections: it stays for as long.
-YOUNG_SECONDS = 0.5
-
-#: How often the arbiter hears that this worker lives.
-NOTIFY_SECONDS = 1.0
 
 refused = Counter("appserver_requests_refused_total", "Requests answered 503: no slot was free.")
 _open: dict[str, Callable[[], float]] = {}
@@ -73,6 +62,8 @@ class HTTPServer:
         self.limit = worker.worker_connections
         #: Requests that a greenlet works on.
         self.busy = 0
+        #: How long a connection may be idle between two requests.
+        self.keep_seconds = float(worker.cfg.keepalive)
         #: Connections that have left HTTP.
         self.upgraded = 0
         self.connections: set[Connection] = set()
@@ -80,9 +71,7 @@ class HTTPServer:
         self._pool = Pool(self.hub, self._escaped)
         self._serving = Serving(self)
         self._wake = Event()
-        self._drain_callbacks: dict[int, Callable[[str], object]] = {}
-        self._draining = ""
-        self._next = 0
+        self.draining = Draining(self)
         context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
         self.listeners = [Listener(self, sock, context) for sock in worker.sockets]
         found = route()
@@ -104,9 +93,9 @@ class HTTPServer:
         try:
             while self.worker.alive:
                 self.worker.notify()
-                self._wake.wait(NOTIFY_SECONDS)
-                self._wake.clear()
-            self._drain()
+                self.wait(NOTIFY_SECONDS)
+            self.draining.run()
+            self.deadlines.stop()
         finally:
             if signalled is not None:
                 signalled.stop()
@@ -115,6 +104,11 @@ class HTTPServer:
     def wake(self) -> None:
         """Have `run` look at once whether the worker still lives. Never switches."""
         self._wake.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something has happened that `run` must know of."""
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def _signalled(self) -> None:
         # gunicorn has every signal write a byte here; its handler has run when this returns.
@@ -165,8 +159,13 @@ class HTTPServer:
         """Hub: the connection's deadline has passed."""
         if conn.waiter is not None:
             conn.waiter.throw(TimeoutError("the peer was silent for too long"))
-        else:
-            conn.close()
+            return
+        if conn.state == PARKED and not conn.buffer:
+            # It is idle, but the loop may not have got to a request that has come meanwhile.
+            readable(conn)
+            if conn.state != PARKED or conn.buffer:
+                return
+        conn.close()
 
     def full(self) -> bool:
         """Hub: whether no more connections may be open; accepting then pauses."""
@@ -179,7 +178,7 @@ class HTTPServer:
     def forget(self, conn: Connection) -> None:
         """The connection is closed."""
         self.connections.discard(conn)
-        if self._draining:
+        if self.draining.reason:
             if not self.connections:
                 self._wake.set()
         elif len(self.connections) == self.settings.connections - 1:
@@ -189,49 +188,9 @@ class HTTPServer:
     def _escaped(self, problem: BaseException) -> None:
         self.log.error("Error on a connection", exc_info=problem)
 
-    # -- draining
-
-    def on_drain(self, callback: Callable[[str], object]) -> Callable[[], object]:
-        """Call `callback(reason)` in a new greenlet when draining begins; cancels it."""
-        if self._draining:
-            gevent.spawn(callback, self._draining)
-        self._next = key = self._next + 1
-        self._drain_callbacks[key] = callback
-        return lambda: self._drain_callbacks.pop(key, None)
-
-    def _drain(self) -> None:
-        """Take no new connections, close idle ones, finish requests, up to graceful_timeout."""
-        self._draining = self.hooks.drain_reason()
-        for listener in self.listeners:
-            listener.stop()
-        if self.handover is not None:
-            self.handover.stop()
-        now = monotonic()
-        for conn in list(self.connections):
-            self._drain_idle(conn, now)
-        for callback in list(self._drain_callbacks.values()):
-            gevent.spawn(callback, self._draining)
-        end = now + self.worker.cfg.graceful_timeout
-        while self.connections and monotonic() < end:
-            self.worker.notify()
-            self._wake.wait(max(0.0, min(NOTIFY_SECONDS, end - monotonic())))
-            self._wake.clear()
-        if self.busy or self.upgraded:
-            self.log.warning("Worker graceful timeout (pid:%s)", self.worker.pid)
-            self._pool.kill()
-            end = monotonic() + NOTIFY_SECONDS
-            while self._pool.running() and monotonic() < end:
-                gevent.sleep(0.02)
-        for conn in list(self.connections):
-            conn.close()
-        self.deadlines.stop()
-
-    def _drain_idle(self, conn: Connection, now: float) -> None:
-        if conn.state not in (PARKED, LINGERING) or conn.buffer:
-            return
-        idle = self._serving.keepalive if conn.seen else self.settings.head_timeout
-        since = conn.deadline - idle
-        if conn.state == PARKED and now - since >= YOUNG_SECONDS:
-            conn.close()
-        elif conn.state == PARKED:
-            self.deadlines.watch(conn, min(conn.deadline, since + YOUNG_SECONDS))
+    def kill(self, seconds: float) -> None:
+        """End the requests in hand by GreenletExit, and wait for their ends so long."""
+        self._pool.kill()
+        end = monotonic() + seconds
+        while self._pool.running() and monotonic() < end:
+            gevent.sleep(0.02)

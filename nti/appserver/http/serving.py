@@ -91,7 +91,7 @@ class Serving:
                 if conn.pending():
                     rest += conn.receive_now(RECEIVE_SIZE)
                 if not rest:
-                    conn.park(b"", self.keepalive)
+                    conn.park(b"", server.keep_seconds)
                     break
                 if rest.find(END) <= 0 and not conn.listener.judge(conn, rest, rest):
                     conn.park(rest, server.settings.head_timeout)
@@ -273,10 +273,10 @@ class Serving:
                     answer.close()
             if not resp.should_close():
                 return True
-            if type(req.body) is io.BytesIO:
+            if type(req.body) is io.BytesIO and req.should_close():
                 conn.close()
             else:
-                conn.linger()  # some of the body may not have been read
+                conn.linger()  # some of the body, or a next request, may not have been read
         except (GreenletExit, OSError) as problem:
             self._lost(conn, req, resp, problem)
         except (Exception, SystemExit) as problem:
