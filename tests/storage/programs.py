@@ -1,6 +1,7 @@
 """What the patched programs of these tests have in common; imported in them, after patching."""
 
 import time
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gevent
@@ -10,10 +11,13 @@ from transaction.interfaces import TransientError
 from nti.appserver.settings import Settings
 from nti.appserver.storage import open_database
 
+_folders: list["TemporaryDirectory[str]"] = []
+
 
 def opened(uri: str, **settings: Any) -> Any:
-    """The database, with short times, its caches in temporary files."""
-    given: dict[str, Any] = {"var": "/nonexistent", "storage_timeout": 5.0, **settings}
+    """The database, with short times, its caches in a temporary folder."""
+    _folders.append(TemporaryDirectory(prefix="var-"))
+    given: dict[str, Any] = {"var": _folders[-1].name, "storage_timeout": 5.0, **settings}
     return open_database(uri, Settings(**given))
 
 

@@ -5,24 +5,16 @@ which switches in a patched process; no lock is held meanwhile.
 """
 
 import os
-from typing import TYPE_CHECKING
 
-import zodburi
 from ZODB.DB import DB
+from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub.locks import WaitingRLock
 from nti.appserver.settings import Settings, load_settings
-from nti.appserver.storage import fork, waiting, zconfig
+from nti.appserver.storage import fork, probe, uris, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
 from nti.appserver.storage.zeo.client import ClientDefaults, install
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-#: Other names of zodburi's schemes.
-ALIASES = {"postgresql": "postgres"}
 
 #: A server is given so long to start, whatever is said of waiting for others.
 MINIMAL_PATIENCE_SECONDS = 10.0
@@ -40,20 +32,27 @@ def open_database(
         or `embedded`; that of the settings when empty. A zconfig file opens all
         its databases as one multi-database; `#NAME` says which one is returned.
     :param settings: those of the environment when not given.
-    :param wait: seconds, >= 0, to wait for a lock that another process holds;
-        the setting `storage_wait` when not given.
+    :param wait: seconds, >= 0, to wait for a lock that another process holds, or for
+        a server that is not there; the setting `storage_wait` when not given.
     :raises ConfigurationError: the URI does not name a storage that can be
-        opened, or its owner has not let go of it in time.
+        opened, its owner has not let go of it or its server not come in time.
     """
     settings = settings if settings is not None else load_settings(environ=os.environ)
     uri = uri or settings.storage
     patience = settings.storage_wait if wait is None else wait
     prepare_clients(settings)
-    database = waiting.until_free(lambda: _open(uri, settings, patience), uri, patience)
-    for each in {database, *database.databases.values()}:
+    shown = uris.without_password(uri)
+    database = waiting.until_open(lambda: _open(uri, settings, patience), shown, patience)
+    for name, each in _all(database):
         each._lock = WaitingRLock()  # greenlets and native threads open connections
-        fork.guard(each, uri)
+        fork.guard(each, shown)
+        probe.check(name, each.storage)
     return database
+
+
+def _all(database: DB) -> list[tuple[str, DB]]:
+    """The database and those opened with it, by their names."""
+    return sorted({**database.databases, database.database_name: database}.items())
 
 
 def prepare_clients(settings: Settings) -> None:
@@ -73,31 +72,41 @@ def prepare_clients(settings: Settings) -> None:
 
 
 def _open(uri: str, settings: Settings, patience: float) -> DB:
+    """Once, without waiting for others.
+
+    :raises ConfigurationError: waiting would not help.
+    """
     if uri == "none":
         raise ConfigurationError(
             "storage is 'none'", "a storage", "set storage = embedded, or a zodburi"
         )
     if uri == "embedded":
         return open_embedded(settings, max(patience, MINIMAL_PATIENCE_SECONDS))
-    scheme, colon, rest = uri.partition(":")
-    if scheme == "zconfig":
-        return zconfig.open_databases(uri)
-    return _open_uri(ALIASES.get(scheme, scheme) + colon + rest, settings)
-
-
-def _open_uri(uri: str, settings: Settings) -> DB:
-    factory, options = _resolved(uri)
-    if "connection_pool_size" not in uri:
-        # Past its pool size ZODB logs a warning with each connection.
-        options["pool_size"] = settings.connection_limit
     try:
-        storage = factory()
+        return _open_uri(uri, settings)
     except FileNotFoundError as problem:
         raise ConfigurationError(
-            f"storage {uri!r}: {problem.filename!r} cannot be made",
+            f"storage {uris.without_password(uri)!r}: {problem.filename!r} cannot be made",
             "a file in a folder that exists",
             "make the folder, or mend the setting storage",
         ) from problem
+    except Exception as problem:
+        if waiting.is_worth_it(problem) or not _is_of_storage(problem):
+            raise
+        raise ConfigurationError(
+            f"storage {uris.without_password(uri)!r} cannot be opened: "
+            f"{type(problem).__name__}: {problem}"
+        ) from problem
+
+
+def _open_uri(uri: str, settings: Settings) -> DB:
+    if uri.startswith("zconfig:"):
+        return zconfig.open_databases(uri)
+    factory, options = uris.resolve(uri, settings)
+    if "connection_pool_size" not in uri:
+        # Past its pool size ZODB logs a warning with each connection.
+        options["pool_size"] = settings.connection_limit
+    storage = factory()
     try:
         return DB(storage, **options)
     except BaseException:
@@ -105,16 +114,8 @@ def _open_uri(uri: str, settings: Settings) -> DB:
         raise
 
 
-def _resolved(uri: str) -> "tuple[Callable[[], Any], dict[str, Any]]":
-    try:
-        factory, options = zodburi.resolve_uri(uri)
-    except zodburi.NoResolverForScheme:
-        raise ConfigurationError(
-            f"storage is {uri!r}",
-            "embedded, none, or a URI that begins with file://, memory://, demo:, zeo://, "
-            "zconfig://, postgresql:// or sqlite://",
-            "RelStorage's schemes come with: pip install nti.appserver[relstorage]",
-        ) from None
-    except (KeyError, ValueError) as problem:
-        raise ConfigurationError(f"storage is {uri!r}: {problem}") from problem
-    return factory, dict(options)
+def _is_of_storage(problem: Exception) -> bool:
+    """Whether an error of opening says all, so that nobody needs its traceback."""
+    return isinstance(problem, (OSError, StorageError)) or (
+        type(problem).__module__.startswith("relstorage.")
+    )

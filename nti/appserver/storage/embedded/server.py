@@ -22,7 +22,7 @@ from ZODB.FileStorage import FileStorage
 
 from nti.appserver.storage.embedded import keepers
 from nti.appserver.storage.embedded.place import Place, is_at, try_lock
-from nti.appserver.storage.waiting import until_free
+from nti.appserver.storage.waiting import until_open
 
 logger = logging.getLogger("nti.appserver.storage.embedded")
 
@@ -174,7 +174,7 @@ def _log_to(place: Place) -> None:
 
 
 def _storage(place: Place, seconds: float) -> FileStorage:
-    return until_free(lambda: FileStorage(place.file, blob_dir=place.blobs), place.file, seconds)
+    return until_open(lambda: FileStorage(place.file, blob_dir=place.blobs), place.file, seconds)
 
 
 if __name__ == "__main__":
