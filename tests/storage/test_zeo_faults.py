@@ -1,0 +1,99 @@
+"""The ZEO server killed or stopped, the network cut or slow, while clients of a site write.
+
+Each request is answered within the bound, with 200 or 503; the site goes on by
+itself afterwards; what was acknowledged is stored, once, and nothing else is.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nti.appserver.testing.process import wait_until
+from nti.appserver.testing.zeo import Proxy, ZEOServer
+from tests.storage.sites import Site
+from tests.storage.writers import APPLICATION, Write, Writers, stored
+
+#: Writes that must be acknowledged before a fault, and after it.
+ENOUGH = 10
+
+#: Seconds that a busy machine may add.
+SLACK_SECONDS = 15
+
+Fault = Callable[[ZEOServer, Proxy, float], None]
+
+
+def killed(server: ZEOServer, proxy: Proxy, seconds: float) -> None:
+    server.kill()
+    time.sleep(seconds)
+    server.start()
+
+
+def stopped(server: ZEOServer, proxy: Proxy, seconds: float) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(server.pid, signal.SIGCONT)
+
+
+def cut(server: ZEOServer, proxy: Proxy, seconds: float) -> None:
+    """Nothing passes, and no connection breaks; what was sent meanwhile arrives at its end."""
+    proxy.cut.set()
+    time.sleep(seconds)
+    proxy.cut.clear()
+
+
+def slow(server: ZEOServer, proxy: Proxy, seconds: float) -> None:
+    proxy.delay = 0.3
+    time.sleep(seconds)
+    proxy.delay = 0.0
+
+
+def run_with(fault: Fault, seconds: float, folder: Path, timeout: float) -> list[Write]:
+    """Let a fault happen to a site of two workers; the writes that were begun since."""
+    with ZEOServer(folder / "zeo") as server, Proxy(server.address) as proxy:
+        settings = {"storage": proxy.uri, "storage_timeout": str(timeout)}
+        deadline = 2 * timeout
+        with Site(
+            folder, "-w", "2", source=APPLICATION, request_deadline=str(deadline), **settings
+        ) as site:
+            site.wait_until_serving()
+            with Writers(site) as writers:
+                wait_until(lambda: writers.acknowledged() >= ENOUGH, "the site serves")
+                began = time.monotonic()
+                fault(server, proxy, seconds)
+                before = writers.acknowledged()
+                wait_until(
+                    lambda: writers.acknowledged() >= before + ENOUGH,
+                    "the site goes on",
+                    seconds=60,
+                )
+            writers.check(*stored(site))
+            since = writers.since(began)
+    longest = max(write.seconds for write in since)
+    refused = sum(write.status == 503 for write in since)
+    print(f"{len(since)} writes, {refused} refused, the longest took {longest:.1f} s")
+    # A call that waits for a mute server, and the attempts after it until the deadline.
+    bound = deadline + 2 * timeout
+    assert longest < bound + SLACK_SECONDS, [write for write in since if write.seconds == longest]
+    return since
+
+
+@pytest.mark.parametrize("fault", [killed, stopped, cut])
+def test_a_fault_costs_503_within_the_bound(tmp_path: Path, fault: Fault) -> None:
+    since = run_with(fault, 5, tmp_path, timeout=1)
+    assert any(write.status == 503 for write in since)
+
+
+def test_a_slow_network_costs_time_alone(tmp_path: Path) -> None:
+    since = run_with(slow, 5, tmp_path, timeout=20)
+    assert not [write for write in since if write.status != 200]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", [killed, stopped, cut])
+def test_forty_seconds_with_the_default_timeout(tmp_path: Path, fault: Fault) -> None:
+    since = run_with(fault, 40, tmp_path, timeout=10)
+    assert any(write.status == 503 for write in since)
