@@ -5,6 +5,7 @@ without; ours and gunicorn's own gevent worker in alternating rounds. Needs wrk
 and nginx.
 """
 
+import statistics
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 
 from benchmarks.common import cpu_seconds, load, summary
 from benchmarks.http.results import save
-from benchmarks.http.servers import OURS, STOCK, Server
+from benchmarks.http.servers import OURS, STOCK, Server, answers
 from nti.appserver.testing.process import ServerProcess, free_port, wait_until
 
-ROUNDS = 7
+ROUNDS = 2
 SECONDS = 1
 CONNECTIONS = 64
 APP = "benchmarks.http.apps:app"
@@ -70,6 +71,7 @@ class Site:
 
     def __init__(self, kind: str, socket: str, *, kept: bool) -> None:
         folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+        folder.chmod(0o755)  # nginx's worker may be another user, and must reach the socket
         bind = f"unix:{folder}/server.sock" if socket == "unix" else None
         self.server = Server(kind, APP, "--keep-alive=75", bind=bind)
         port = free_port()
@@ -93,17 +95,11 @@ class Site:
     def __enter__(self) -> "Site":
         self._stack.enter_context(self.server)
         self._stack.enter_context(self.nginx)
-        wait_until(self._answers, "nginx answers")
+        wait_until(lambda: answers(self.url), "nginx answers")
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.close()
-
-    def _answers(self) -> bool:
-        try:
-            return load(self.url, 1, 1) > 0
-        except RuntimeError:
-            return False
 
     def round(self) -> tuple[float, float]:
         """CPU seconds per request of the server and of nginx."""
@@ -119,8 +115,6 @@ class Site:
 
 def median_us(values: list[float]) -> float:
     """A median of seconds, in microseconds."""
-    import statistics
-
     return round(statistics.median(values) * 1e6, 1)
 
 
