@@ -8,6 +8,7 @@ not have been done when a connection ended.
 
 import contextlib
 import http.client
+import re
 import socket
 import threading
 import traceback
@@ -16,11 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nti.appserver.testing.socketio import Ended, SocketIO
+from nti.appserver.testing.socketio import Ended, RequestFailed, SocketIO
 from nti.appserver.testing.websocket import Closed, WebSocket
 
 #: Going away and service restart (RFC 6455, section 7.4.1, and its registry).
 POLITE = (1001, 1012)
+
+#: How a Socket.IO session ends when its worker does: Engine.IO's close, the codes above, or, where
+#: the client was between two polls, that the session is no more. Its clients connect anew by all.
+TOLD = re.compile(r"has ended: (close|closed (1001|1012))$|400: .*Session ID unknown")
 
 STREAM_BYTES = 50 * 4096
 
@@ -139,9 +144,11 @@ class SocketIOClient(Client):
                     self.tally.acknowledged[self.kind] += 1
                     client.pending()
                     self.pause()
-        except Ended:
+        except (Ended, RequestFailed) as ended:
             self.tally.unknown[self.kind] += asked
             self.tally.reconnects[self.kind] += 1
+            if not TOLD.search(str(ended)):
+                raise
 
 
 class PollingClient(SocketIOClient):

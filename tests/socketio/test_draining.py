@@ -1,5 +1,6 @@
 """What becomes of Socket.IO's clients when the worker ends."""
 
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from nti.appserver.testing.socketio import RequestFailed, SocketIO
 
 from .conftest import ROOT, get
 
+SLOW = "tests.socketio.storing:slow"
 STOCK_WORKER = "gunicorn.workers.ggevent.GeventWorker"
 
 
@@ -41,6 +43,23 @@ def test_every_client_is_told_to_come_back(lender: GunicornProcess) -> None:
             SocketIO(lender.url, transport="polling")
     gone = ["gone", "/", "server disconnect"]
     wait_until(lambda: get(lender, "/").count(gone) >= 1, "disconnect handlers ran")
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_worker_ends_after_its_handlers(tmp_path: Path, transport: str) -> None:
+    """Whose units of work need the database; nobody waits for them at the other end."""
+    settings = {"APPLICATION": "tests.socketio.storing:site", "NAMESPACES": SLOW}
+    environ = {f"NTI_APPSERVER_{name}": value for name, value in settings.items()}
+    environ["PYTHONPATH"] = str(ROOT)
+    with GunicornProcess(cwd=tmp_path, environ=environ) as server:
+        server.wait_until_serving()
+        with SocketIO(server.url, transport=transport) as client:
+            client.emit("store", 2)
+            client.wait_for("storing")
+            server.send_signal(signal.SIGHUP)
+            client.wait_for_end()
+        wait_until(lambda: visit(server, "/") == "1 server disconnect", "both are stored")
+        assert "Traceback" not in server.output()
 
 
 def visit(server: GunicornProcess, path: str) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nti.appserver.application.configured import use_settings
+from nti.appserver.application.configured import at_end, use_settings
 from nti.appserver.ops import OpsMiddleware
 from nti.appserver.settings import Settings, load_settings
 from nti.appserver.socketio import SocketIOMiddleware
@@ -54,8 +54,9 @@ class AppServer:
             use_database(database)
         every = [*namespaces, *_named(self.settings), *_of_pyramid(application)]
         chain: WSGIApplication = TransactionMiddleware(application, self.settings)
-        chain = SocketIOMiddleware(chain, every, self.settings)
-        chain = WebSocketMiddleware(chain, self.settings)
+        sockets = SocketIOMiddleware(chain, every, self.settings)
+        at_end(sockets.finish)
+        chain = WebSocketMiddleware(sockets, self.settings)
         self._chain: WSGIApplication = OpsMiddleware(chain, self.settings)
 
     def __call__(

@@ -6,6 +6,7 @@ WebSockets instead of through a queue and a greenlet each, and hold to the
 protocol where engineio's do not. Runs in greenlets of the worker.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import gevent
 from engineio.base_server import BaseServer
 from gevent.event import Event
+from gevent.pool import Group
 
 from nti.appserver.metrics import Counter, Gauge
 from nti.appserver.settings import Settings
@@ -20,8 +22,13 @@ from nti.appserver.socketio.owners import new_sid
 from nti.appserver.socketio.packets import MESSAGE, Packet
 from nti.appserver.socketio.session import Session
 
+logger = logging.getLogger("nti.appserver.socketio")
+
 #: How long a client may take to change from polling to its WebSocket, seconds.
 UPGRADE_SECONDS = 10.0
+
+#: How long a worker that ends waits for handlers of events, seconds.
+FINISH_SECONDS = 10.0
 
 #: After so many sessions the heartbeat lets other greenlets run.
 BATCH = 200
@@ -50,6 +57,8 @@ class Engine:
         self.queue_size = settings.websocket_queue_size
         self.handlers: dict[str, Callable[..., Any]] = {}
         self.sessions: dict[str, Session] = {}
+        #: The greenlets in which sessions have their messages handled.
+        self.handling = Group()
         #: Set when the worker ends: sessions close, and none is opened.
         self.draining = False
         self.now = time.monotonic
@@ -102,6 +111,16 @@ class Engine:
             session.close(self.reason.SERVER_DISCONNECT, last=1, code=code)
             if number % BATCH == BATCH - 1:
                 gevent.sleep(0)
+
+    def finish(self, seconds: float = FINISH_SECONDS) -> None:
+        """The worker ends now: close what is open, and wait for the handlers under way.
+
+        Their units of work need the database, which is closed next.
+        """
+        self.drain("shutdown")
+        self.handling.join(seconds)
+        if self.handling:
+            logger.warning("%d handlers did not end within %.0f s", len(self.handling), seconds)
 
     def _beat(self) -> None:
         """Check every session a few times in each interval, while there are any."""

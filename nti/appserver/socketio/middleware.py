@@ -75,6 +75,10 @@ class SocketIOMiddleware:
             )
         self.server.register_namespace(namespace)
 
+    def finish(self) -> None:
+        """The worker ends: close the sessions, and wait for the handlers under way, briefly."""
+        self.server.eio.finish()
+
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(PATH) and path != PATH[:-1]:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from gevent.event import Event
 
 from nti.appserver.socketio.packets import (
@@ -198,7 +197,7 @@ class Session:
         self._jobs.append((function, args))
         if not self._running:
             self._running = True
-            gevent.spawn(self._run_jobs)
+            self.engine.handling.spawn(self._run_jobs)
 
     def _run_jobs(self) -> None:
         try:
@@ -217,7 +216,7 @@ class Session:
             self._running = False
             if self._jobs:  # a handler was killed; those behind it still run
                 self._running = True
-                gevent.spawn(self._run_jobs)
+                self.engine.handling.spawn(self._run_jobs)
 
     # -- time and the end
 

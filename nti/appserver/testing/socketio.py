@@ -86,6 +86,7 @@ class Polling:
         self.headers = dict(headers)
         self._polls = self._connection(timeout, source_address)
         self._posts = self._connection(timeout, source_address)
+        self._posting = threading.Lock()
         self.sid = ""
 
     def _connection(
@@ -106,6 +107,8 @@ class Polling:
         fields = {"EIO": "4", "transport": "polling", **({"sid": self.sid} if self.sid else {})}
         connection = self._polls if method == "GET" else self._posts
         target = f"/socket.io/?{urlencode({**fields, **query})}"
+        if connection.sock is not None and _has_ended(connection.sock):
+            connection.close()  # it is opened anew, as browsers do
         connection.request(method, target, body.encode() if body else None, self.headers)
         response = connection.getresponse()
         text = response.read().decode()
@@ -120,15 +123,29 @@ class Polling:
 
     def send(self, packet: str | bytes) -> None:
         text = packet if isinstance(packet, str) else "b" + base64.b64encode(packet).decode()
-        self.request("POST", text)
+        with self._posting:  # the reader answers pings, too
+            self.request("POST", text)
 
     def close(self) -> None:
         """End both connections; a poll that waits in another thread ends too."""
         for connection in (self._polls, self._posts):
+            connection.auto_open = 0  # the thread that polls does not connect again
             if connection.sock is not None:
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the server has closed an idle connection; not to be told of an encrypted one."""
+    if isinstance(connection, ssl.SSLSocket):
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class SocketIO:
@@ -169,7 +186,8 @@ class SocketIO:
         self._polling: Polling | None = None
         self._websocket: WebSocket | None = None
         self._events: queue.Queue[Event | Ended] = queue.Queue()
-        self._acks: dict[int, queue.Queue[list[Any]]] = {}
+        self._acks: dict[int, queue.Queue[list[Any] | Ended]] = {}
+        self._calls = 0
         self._connected: queue.Queue[Any] = queue.Queue()
         self._partial: Any = None
         self._ended: Ended | None = None
@@ -250,12 +268,22 @@ class SocketIO:
         """Emit an event and wait for its acknowledgement; the arguments of that.
 
         :raises TimeoutError: there was none in time.
+        :raises Ended: the session ended before.
         """
-        number = len(self._acks) + 1
-        answers = self._acks[number] = queue.Queue()
-        self._send(sio.Packet(sio.EVENT, [event, *args], namespace=self.namespace, id=number))
-        answer: list[Any] = self._get(answers, timeout)
-        return answer
+        answers: queue.Queue[list[Any] | Ended] = queue.Queue()
+        self._calls = number = self._calls + 1
+        self._acks[number] = answers
+        try:
+            if self._ended is not None:
+                raise self._ended
+            packet = sio.Packet(sio.EVENT, [event, *args], namespace=self.namespace, id=number)
+            self._send(packet)
+            answer = self._get(answers, timeout)
+        finally:
+            del self._acks[number]
+        if isinstance(answer, Ended):
+            raise answer
+        return list(answer)
 
     def _send(self, packet: Any) -> None:
         encoded = packet.encode()
@@ -265,7 +293,12 @@ class SocketIO:
     def send_packet(self, packet: str | bytes) -> None:
         """Send an Engine.IO packet as it is, a wrong one too."""
         if self._websocket is not None:
-            self._websocket.send(packet)
+            try:
+                self._websocket.send(packet)
+            except Closed as closed:
+                self._end(f"closed {closed.code}")
+                assert self._ended is not None
+                raise self._ended from None
         else:
             assert self._polling is not None
             self._polling.send(packet)
@@ -337,8 +370,8 @@ class SocketIO:
     def _end(self, reason: str) -> None:
         if self._ended is None:
             self._ended = Ended(reason)
-            self._connected.put(self._ended)
-            self._events.put(self._ended)
+            for waiting in (self._connected, self._events, *list(self._acks.values())):
+                waiting.put(self._ended)
 
     def _take(self, packet: str | bytes) -> None:
         """Take an Engine.IO packet."""
@@ -365,7 +398,8 @@ class SocketIO:
         elif packet.packet_type == sio.DISCONNECT:
             self._end("disconnect")
         elif packet.packet_type in (sio.ACK, sio.BINARY_ACK):
-            self._acks[packet.id].put(packet.data)
+            if (waiting := self._acks.get(packet.id)) is not None:
+                waiting.put(packet.data)
         else:
             self._events.put(Event(packet.data[0], tuple(packet.data[1:])))
 

@@ -142,8 +142,13 @@ class WebSocket:
         return self.protocol.subprotocol
 
     def send(self, message: str | bytes) -> None:
-        """Send a text (`str`) or a binary message."""
+        """Send a text (`str`) or a binary message.
+
+        :raises Closed: the server has closed the WebSocket.
+        """
         with self._lock:
+            if self.protocol.close_rcvd is not None:
+                raise self._closed()
             if isinstance(message, str):
                 self.protocol.send_text(message.encode())
             else:
