@@ -58,6 +58,7 @@ class ServerProcess:
     :param command: the program and its arguments.
     :param cwd: its working directory; a new temporary one when not given.
     :param environ: added to this process's environment.
+    :param descriptors: open files that the command inherits, under the same numbers.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class ServerProcess:
         *,
         cwd: str | os.PathLike[str] | None = None,
         environ: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self.command = list(command)
+        self.descriptors = tuple(descriptors)
         self.cwd = Path(cwd) if cwd is not None else Path(tempfile.mkdtemp(prefix="appserver-"))
         self.environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})}
         self.log = self.cwd / "server.log"
@@ -85,6 +88,7 @@ class ServerProcess:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=self.descriptors,
         )
         return self
 
