@@ -35,6 +35,7 @@ class Site:
     :param addresses: theirs, as the option --app takes them.
     :param static: the port of the nginx that serves files to HAProxy and Pound.
     :param tls: the certificate's options.
+    :param timeout: the longest silence that the fronts allow, seconds.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Site:
     addresses: dict[str, str]
     static: int
     tls: dict[str, str]
+    timeout: float = TIMEOUT
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -184,7 +186,7 @@ class Front:
 
     def behind(self) -> dict[str, object]:
         """The application, and the pace of this test."""
-        return {"app": self.app, "timeout": TIMEOUT, "ping_interval": PING}
+        return {"app": self.app, "timeout": self.site.timeout, "ping_interval": PING}
 
     def beside(self) -> dict[str, object]:
         """Those, and the nginx with the files."""
