@@ -12,6 +12,8 @@ from nti.appserver.testing.process import GunicornProcess, wait_until
 #: The HTML documentation of Python, as Debian's package python3-doc installs it.
 PYTHON_DOC = Path("/usr/share/doc/python3-doc/html")
 
+APP = "nti.appserver.gunicorn:app"
+
 #: Reading and indexing 530 pages takes a while on a busy machine.
 INDEX_SECONDS = 120.0
 
@@ -26,8 +28,11 @@ class Site:
         self.port = 0
 
     def start(self) -> None:
-        """Start the server; the second time, on the port of the first."""
-        process = GunicornProcess(cwd=self.folder, environ=self.environ)
+        """Start the server; the second time, on the port of the first.
+
+        It has two workers: the windows may be connected to different ones.
+        """
+        process = GunicornProcess(APP, "-w", "2", cwd=self.folder, environ=self.environ)
         if self.port:
             process.command[process.command.index(process.bind)] = f"127.0.0.1:{self.port}"
             process.port = self.port
