@@ -16,12 +16,12 @@ FORWARDED = 'Forwarded: for=203.0.113.1, for="198.51.100.8:1";proto=https, for=1
 WAYS = ((), ("Transfer-Encoding: chunked",))
 
 
-def described(server: GunicornProcess, *fields: str) -> dict[str, str]:
+def described(server: GunicornProcess, *fields: str, path: str = "/describe") -> dict[str, str]:
     """What the application sees; the same by both ways."""
     seen = []
     for way in WAYS:
         with connect(server) as client:
-            head = "\r\n".join(["POST /describe HTTP/1.1", "Host: a", *fields, *way, "", ""])
+            head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", *fields, *way, "", ""])
             client.send(head.encode() + (b"0\r\n\r\n" if way else b""))
             seen.append(json.loads(client.answer().body))
         assert seen[-1].pop("HTTP_TRANSFER_ENCODING", "chunked") == "chunked"
@@ -66,3 +66,46 @@ def test_strangers_are_not_believed(start: Starter, source: str) -> None:
     server.wait_for_output("Serving ")
     said = described(server, FORGED, FORWARDED, "X-Forwarded-Proto: https")
     assert (said["REMOTE_ADDR"], said["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+
+
+def test_what_clients_add_changes_nothing(server: GunicornProcess) -> None:
+    """The proxy's address is the right-most of the right-most line; other names are not read."""
+    chosen = "X-Forwarded-For: 198.51.100.7"
+    for forged in (
+        ["X-Forwarded-For: 203.0.113.1", chosen],
+        ["X-Forwarded-For: 127.0.0.1", chosen],
+        ["X-Forwarded-For: 203.0.113.1, [::1", chosen],
+        [chosen, "X_Forwarded_For: 203.0.113.1"],
+        [chosen, "X-Real-IP: 203.0.113.1", "Forwarded: for=203.0.113.1;proto=https"],
+        [chosen, "X-Client-IP: 203.0.113.1", "X-Scheme: https", "X-Forwarded: for=203.0.113.1"],
+    ):
+        said = described(server, *forged)
+        assert (said["REMOTE_ADDR"], said["wsgi.url_scheme"]) == ("198.51.100.7", "http"), forged
+
+
+@pytest.mark.parametrize(
+    ("value", "client"),
+    [
+        ("203.0.113.1, 198.51.100.7:4000", "198.51.100.7"),
+        ("203.0.113.1, [2001:db8::7]:4000", "2001:db8::7"),
+        ("203.0.113.1, 2001:DB8::7", "2001:db8::7"),
+        ("203.0.113.1, unknown", "127.0.0.1"),
+        ("203.0.113.1,", "127.0.0.1"),
+        ("::ffff:198.51.100.7, 127.0.0.1, ::ffff:127.0.0.1", "198.51.100.7"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_addresses(server: GunicornProcess, value: str, client: str) -> None:
+    """An address that cannot be read ends what can be trusted."""
+    assert described(server, f"X-Forwarded-For: {value}")["REMOTE_ADDR"] == client
+
+
+def test_the_mount_point_is_named_by_nobody(server: GunicornProcess, start: Starter) -> None:
+    """Unlike gunicorn by default: rules of a proxy see another path than the application."""
+    mount = ("SCRIPT_NAME: /des", "PATH_INFO: /_ops/metrics")
+    said = described(server, *mount)
+    assert (said["SCRIPT_NAME"], said["PATH_INFO"]) == ("", "/describe")
+    assert "HTTP_PATH_INFO" not in said
+    allowing = start("--forwarder-headers", "SCRIPT_NAME").wait_until_serving()
+    said = described(allowing, "SCRIPT_NAME: /mount", path="/mount/describe")
+    assert (said["SCRIPT_NAME"], said["PATH_INFO"]) == ("/mount", "/describe")

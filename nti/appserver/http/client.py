@@ -111,9 +111,11 @@ def _address(hop: str) -> str:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ip_address(text))
+        address = ip_address(text)
     except ValueError:
         return ""
+    # ::ffff:192.0.2.1 is the same host as 192.0.2.1, however the proxy's socket was made.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _split(value: str) -> list[str]:

@@ -71,6 +71,7 @@ class Draining:
         """Take no new connections, close idle ones, finish requests, up to graceful_timeout."""
         server = self._server
         self.reason = server.hooks.drain_reason()
+        server.hooks.neighbours.close()
         for listener in server.listeners:
             # On a restart others go on with the backlog; otherwise closing would reset what is
             # in it, requests included.

@@ -5,7 +5,9 @@ none may switch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from nti.appserver.http.sharing import Alone, Neighbours
 
 
 def _never(path: str) -> bool:
@@ -19,7 +21,9 @@ class Hooks:
     :param is_health: whether a request for this path is answered even when every
         slot is taken. It sees the path as sent, without the query.
     :param drain_reason: why the worker stops, "restart" or "shutdown".
+    :param neighbours: the workers that accept from the same sockets.
     """
 
     is_health: Callable[[str], bool] = _never
     drain_reason: Callable[[], str] = lambda: "shutdown"
+    neighbours: Neighbours = field(default_factory=Alone)

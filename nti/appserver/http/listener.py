@@ -15,6 +15,8 @@ from nti.appserver.http import stock, tls
 from nti.appserver.http.client import ClientSource, Trust
 from nti.appserver.http.connection import HEAD_SIZE, PARKED, Connection, switcher
 from nti.appserver.http.head import HeadParser
+from nti.appserver.http.sharing import PAUSE_SECONDS as TURN_SECONDS
+from nti.appserver.http.sharing import Share
 
 #: Connections accepted in one turn of the loop, where this worker is the only one.
 BATCH = 64
@@ -89,6 +91,11 @@ class Listener:
         self._watcher = server.loop.io(self._raw.fileno(), READ)
         self._pause = server.loop.timer(PAUSE_SECONDS)
         self._accepting = False
+        # With reuse_port nobody else could take what waits here.
+        self._share = None if cfg.reuse_port else Share(server.hooks.neighbours)
+        self._turn = server.loop.timer(TURN_SECONDS)
+        #: Whether a neighbour may accept before us.
+        self.deferring = False
 
     # -- accepting
 
@@ -101,7 +108,8 @@ class Listener:
 
     def pause(self) -> None:
         """Leave new connections in the backlog, until `start`."""
-        self._accepting = False
+        self._accepting = self.deferring = False
+        self._turn.stop()
         self._watcher.stop()
 
     def stop(self, *, take_backlog: bool) -> None:
@@ -110,17 +118,34 @@ class Listener:
         :param take_backlog: accept what waits first; with reuse_port the backlog is this
             worker's alone, and that is always done.
         """
+        self._share = None
         if take_backlog or self.server.worker.cfg.reuse_port:
             self._batch = 1 << 16
             self._accept()
         self.pause()
         self._watcher.close()
-        self._pause.stop()
-        self._pause.close()
+        for timer in (self._pause, self._turn):
+            timer.stop()
+            timer.close()
         self.sock.close()
+
+    def forgot(self, connections: int) -> None:
+        """A connection was closed; perhaps it is our turn again."""
+        if self.deferring and self._share is not None and self._share.behind(connections):
+            self._turn.stop()
+            self._resume()
+
+    def _resume(self) -> None:
+        self.deferring = False
+        self._watcher.start(self._accept)
 
     def _accept(self) -> None:
         for _ in range(self._batch):
+            if self._share is not None and self._share.defers(len(self.server.connections)):
+                self.deferring = True
+                self._watcher.stop()
+                self._turn.start(self._resume)
+                return
             try:
                 fd, peer = self._raw._accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -152,6 +177,7 @@ class Listener:
             conn = tls.TLSConnection(self, wrapped, peer)
             seconds = settings.handshake_timeout
         server.connections.add(conn)
+        server.hooks.neighbours.note(len(server.connections))
         server.deadlines.watch(conn, monotonic() + seconds)
         if negotiation.prior_knowledge_allowed(self.pinned, peer) or negotiation.upgrade_allowed(
             self.pinned, peer

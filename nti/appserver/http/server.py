@@ -16,6 +16,7 @@ from gevent.event import Event
 from gunicorn.sock import ssl_context
 
 from nti.appserver.handover.names import route
+from nti.appserver.http import stock
 from nti.appserver.http.connection import BUSY, PARKED, Connection, readable
 from nti.appserver.http.deadlines import NEVER, Deadlines
 from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
@@ -72,6 +73,7 @@ class HTTPServer:
         self._serving = Serving(self)
         self._wake = Event()
         self.draining = Draining(self)
+        stock.distrust_defaults(worker.cfg)
         context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
         self.listeners = [Listener(self, sock, context) for sock in worker.sockets]
         found = route()
@@ -184,6 +186,11 @@ class HTTPServer:
         elif len(self.connections) == self.settings.connections - 1:
             for listener in self.listeners:
                 listener.start()
+        else:
+            self.hooks.neighbours.note(len(self.connections))
+            for listener in self.listeners:
+                if listener.deferring:
+                    listener.forgot(len(self.connections))
 
     def _escaped(self, problem: BaseException) -> None:
         self.log.error("Error on a connection", exc_info=problem)

@@ -12,6 +12,7 @@ reader that gives up where it would have to wait. The rest runs in greenlets.
 import copy
 from typing import Any
 
+from gunicorn.config import ForwarderHeaders
 from gunicorn.http import get_parser
 from gunicorn.http.unreader import Unreader
 
@@ -48,6 +49,19 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         :raises TimeoutError: nothing came in time.
         """
         return self._conn.receive(max(RECEIVE_SIZE, size_hint or 0), self.seconds)
+
+
+def distrust_defaults(cfg: Any) -> None:
+    """Change this worker's configuration: no peer may name SCRIPT_NAME unless the user says so.
+
+    gunicorn's default lets a trusted proxy do that by a header of this name. A
+    proxy that passes such names on from clients (HAProxy does) then lets them
+    choose which part of the path its rules see and the application does not.
+    PATH_INFO, the other name in the default, has no effect in gunicorn.
+    """
+    setting = cfg.settings["forwarder_headers"]
+    if setting.get() == ForwarderHeaders().get():
+        cfg.set("forwarder_headers", "")
 
 
 def pinned(cfg: Any, *, schemes: bool) -> Any:
