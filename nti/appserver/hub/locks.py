@@ -103,3 +103,40 @@ class WaitingRLock(WaitingLock):
         if not self._depth:
             self._owner = None
             super().release()
+
+
+class WaitingCondition:
+    """A condition with a lock of its own, which its holder may not take again.
+
+    `wait` lets go of the lock while it waits and holds it again when it returns.
+    """
+
+    def __init__(self) -> None:
+        self._lock = WaitingLock()
+        self._waiting: deque[Answer] = deque()
+
+    def wait(self) -> None:
+        """Return after a `notify_all`; the caller holds the lock."""
+        told = Answer()
+        self._waiting.append(told)
+        self._lock.release()
+        try:
+            told.wait()
+        finally:
+            self._lock.acquire()
+
+    def notify_all(self) -> None:
+        """Have all who wait go on, once the caller has let go of the lock, which it holds."""
+        while self._waiting:
+            self._waiting.popleft().give(None)
+
+    def __enter__(self) -> bool:
+        return self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()

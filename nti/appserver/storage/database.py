@@ -10,9 +10,8 @@ from ZODB.DB import DB
 from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ConfigurationError
-from nti.appserver.hub.locks import WaitingRLock
 from nti.appserver.settings import Settings, load_settings
-from nti.appserver.storage import fork, probe, uris, waiting, zconfig
+from nti.appserver.storage import fork, locks, probe, uris, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
 from nti.appserver.storage.zeo.client import ClientDefaults, install
 
@@ -44,7 +43,6 @@ def open_database(
     shown = uris.without_password(uri)
     database = waiting.until_open(lambda: _open(uri, settings, patience), shown, patience)
     for name, each in _all(database):
-        each._lock = WaitingRLock()  # greenlets and native threads open connections
         fork.guard(each, shown)
         probe.check(name, each.storage)
     return database
@@ -56,11 +54,12 @@ def _all(database: DB) -> list[tuple[str, DB]]:
 
 
 def prepare_clients(settings: Settings) -> None:
-    """Have ZEO clients of this process, whoever opens them, wait cooperatively and not for ever.
+    """Have storages that this process opens wait cooperatively, and ZEO's not for ever.
 
     Called after patching, before the application is imported; again with other
     settings it changes what later clients get.
     """
+    locks.install()
     install(
         ClientDefaults(
             cache_folder=os.path.join(os.path.abspath(settings.var), "cache"),
