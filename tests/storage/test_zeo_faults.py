@@ -7,7 +7,8 @@ itself afterwards; what was acknowledged is stored, once, and nothing else is.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def slow(server: ZEOServer, proxy: Proxy, seconds: float) -> None:
     proxy.delay = 0.0
 
 
+@contextmanager
+def explained(site: Site) -> Iterator[None]:
+    """A failure shows where the workers are, and what they have logged."""
+    try:
+        yield
+    except AssertionError:
+        for pid in site.workers():
+            os.kill(pid, signal.SIGURG)
+        time.sleep(2)
+        print(site.output())
+        for path in site.cwd.glob("var/run/**/stacks-*.json"):
+            print(path.read_text())
+        raise
+
+
 def run_with(fault: Fault, seconds: float, folder: Path, timeout: float) -> list[Write]:
     """Let a fault happen to a site of two workers; the writes that were begun since."""
     with ZEOServer(folder / "zeo") as server, Proxy(server.address) as proxy:
@@ -60,7 +76,7 @@ def run_with(fault: Fault, seconds: float, folder: Path, timeout: float) -> list
             folder, "-w", "2", source=APPLICATION, request_deadline=str(deadline), **settings
         ) as site:
             site.wait_until_serving()
-            with Writers(site) as writers:
+            with Writers(site) as writers, explained(site):
                 wait_until(lambda: writers.acknowledged() >= ENOUGH, "the site serves")
                 began = time.monotonic()
                 fault(server, proxy, seconds)

@@ -91,8 +91,15 @@ class Bell:
     def _answer(self) -> None:
         """Runs in the hub: the items that have come, for at most about one turn."""
         self._rung = False
+        try:
+            self._bring(time.perf_counter() + TURN_SECONDS)
+        finally:
+            if self._queue:  # the turn is over, or somebody has ended the hub's thread
+                self._rung = True
+                self._watcher.send()
+
+    def _bring(self, until: float) -> None:
         queue = self._queue
-        until = time.perf_counter() + TURN_SECONDS
         count = 0
         while queue:
             try:
@@ -100,9 +107,7 @@ class Bell:
             except Exception:
                 logger.exception("waking a greenlet")
             count += 1
-            if not count % TURN_STEP and queue and time.perf_counter() > until:
-                self._rung = True
-                self._watcher.send()
+            if not count % TURN_STEP and time.perf_counter() > until:
                 return
 
 

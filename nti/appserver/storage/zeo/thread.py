@@ -199,6 +199,12 @@ class ClientThread(client.ClientThread):  # type: ignore[misc]
         """I/O thread."""
         AsyncTask(coroutine, loop=self.loop).add_done_callback(_hand_to(answer))
 
+    @staticmethod
+    def _io_call_after_closure(coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+        """In place of `io_call` once the storage is closed."""
+        coroutine.close()
+        raise ClientDisconnected("closed")
+
     def async_(self, method: str, *arguments: Any) -> None:
         """Send a message that has no answer. Does not switch."""
         if not self.client.operational:
