@@ -6,15 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
 import pytest
 from ZODB.POSException import ConflictError
 
 from nti.appserver.settings import Settings
+from nti.appserver.testing.process import wait_until
 from nti.appserver.transactions import configure
 from nti.appserver.transactions.marks import BUCKETS, Marks, bucket_of, open_marks
-from nti.appserver.transactions.turns import is_contended, wait_for_turn
+from nti.appserver.transactions.turns import Turn, is_contended, wait_for_turn
 
 OID = b"\0" * 7 + b"\1"
 
@@ -72,6 +74,25 @@ def test_another_workers_turn_is_seen_and_waited_for(holder: "subprocess.Popen[s
     assert turn is not None
     turn.end()
     assert not is_contended(OID)
+
+
+def test_nobody_begins_between_one_turn_and_the_next(
+    holder: "subprocess.Popen[str]", site: Path
+) -> None:
+    """Who waits for the turn sets the mark again, which its last holder has cleared."""
+    turns: list[Turn | None] = []
+    waiting = Thread(target=lambda: turns.append(wait_for_turn(conflict(), monotonic() + 30)))
+    with open(site / "turns", "r+b") as marks:
+        marks.seek(bucket_of(OID))
+        marks.write(b"\0")  # as the holder does at its end
+    waiting.start()
+    wait_until(lambda: is_contended(OID), "who waits has set the mark")
+    assert holder.stdin is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    waiting.join(30)
+    assert turns[0] is not None
+    turns[0].end()
 
 
 def test_the_turn_of_a_worker_that_was_killed_passes_on(holder: "subprocess.Popen[str]") -> None:

@@ -12,7 +12,7 @@ from ZODB.POSException import ConflictError
 
 from nti.appserver.testing.process import wait_until
 from nti.appserver.transactions import connection, run
-from nti.appserver.transactions.instruments import CONFLICTS
+from nti.appserver.transactions.instruments import CONFLICTS, LEASES
 from nti.appserver.transactions.turns import contended, wait_for_turn
 
 
@@ -139,6 +139,36 @@ def test_what_was_changed_in_memory_before_that_conflict_is_undone(database: Any
     run(increment)
     assert attempts == [0, 0]
     assert run(lambda: connection().root()["x"]) == 1
+
+
+def test_another_attempt_begins_with_what_others_have_committed_until_its_turn(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage with a server is asked, after the turn has come and before a connection is open."""
+    run(put)
+    oid = run(lambda: connection().root()["counter"]._p_oid)
+    asked: list[str] = []
+    turn = wait_for_turn(conflict(oid), soon())
+    assert turn is not None
+
+    def end() -> None:
+        asked.append("the turn came")
+        turn.end()
+
+    def ping() -> None:
+        assert LEASES.value == leased
+        asked.append("ping")
+
+    def increment() -> None:
+        asked.append("attempt")
+        if len(asked) == 1:
+            threading.Timer(0.02, end).start()
+        connection().root()["counter"].value += 1
+
+    leased = LEASES.value
+    monkeypatch.setattr(database.storage, "ping", ping, raising=False)
+    run(increment)
+    assert asked == ["attempt", "the turn came", "ping", "attempt"]
 
 
 def test_the_last_attempt_takes_its_chance(database: Any) -> None:

@@ -101,7 +101,7 @@ class _Exchange:
             if response is not None:
                 return response
             number += 1
-            turn = self._again(number, turn, unit.conflict)
+            turn = self._again(number, turn, unit)
 
     def _attempt(self, unit: Unit, number: int) -> Any:
         """One attempt; None: try again."""
@@ -157,16 +157,22 @@ class _Exchange:
     def _replayable(self) -> bool:
         return self._input is None or self._input.replayable
 
-    def _again(self, number: int, turn: Turn | None, conflict: BaseException | None) -> Turn | None:
+    def _again(self, number: int, turn: Turn | None, unit: Unit) -> Turn | None:
         """Prepare another attempt: take the body back to its beginning, wait for a turn."""
         if self._input is not None:
             self._input.rewind()
             self._environ["wsgi.input"] = self._input
         for key in _WEBOB:
             self._environ.pop(key, None)
-        turn = next_turn(turn, conflict, self._deadline)
-        if turn is None:
-            time.sleep(uniform(0, min(BACKOFF * (2**number - 1), LONGEST_BACKOFF)))
+        turn = next_turn(turn, unit.conflict, self._deadline)
+        try:
+            if turn is None:
+                time.sleep(uniform(0, min(BACKOFF * (2**number - 1), LONGEST_BACKOFF)))
+            unit.catch_up()
+        except BaseException:  # a kill
+            if turn is not None:
+                turn.end()
+            raise
         return turn
 
 

@@ -130,10 +130,10 @@ class LeasedConnection(Connection):  # type: ignore[misc]
 class Lease:
     """One connection, until it is given back."""
 
-    __slots__ = ("_leases", "connection", "since", "taken_at")
+    __slots__ = ("connection", "since", "source", "taken_at")
 
-    def __init__(self, leases: "Leases", connection: Any) -> None:
-        self._leases = leases
+    def __init__(self, source: "Leases", connection: Any) -> None:
+        self.source = source
         self.connection = connection
         self.since = monotonic()
         self.taken_at = _caller()
@@ -142,11 +142,7 @@ class Lease:
         """Return the connection; nothing, when that has been done. Its transaction has ended."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            self._leases.give_back(self, connection)
-
-    def catch_up(self) -> None:
-        """See `Leases.catch_up`."""
-        self._leases.catch_up()
+            self.source.give_back(self, connection)
 
     def __str__(self) -> str:
         return f"taken {monotonic() - self.since:.1f} s ago at {_place(self.taken_at)}"
@@ -156,7 +152,7 @@ class Lease:
             LEASES_LOST.inc()
             logger.error("a database connection was not given back; %s", self)
             connection, self.connection = self.connection, None
-            self._leases.lose(connection)
+            self.source.lose(connection)
 
 
 class Leases:

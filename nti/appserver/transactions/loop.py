@@ -136,9 +136,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
             return False
         if unit.replayable is not None and not unit.replayable():
             return False
-        if unit.attempts_left:
-            for lease in unit.leases():
-                lease.catch_up()
+        unit.behind = [lease.source for lease in unit.leases()]
         return True
 
     @staticmethod
@@ -153,6 +151,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         unit.turn = next_turn(turn, unit.conflict, unit.deadline)
         if unit.turn is None:
             time.sleep(shortened(seconds))
+        unit.catch_up()
 
 
 def shortened(seconds: float) -> float:

@@ -7,7 +7,8 @@ a process ends in whatever way. A byte that such a process leaves set sends the
 next writer into the queue, who takes the lock and clears it.
 
 Waiting for a lock is trying it again every millisecond, since the call that
-waits would stop the hub. Of each process one greenlet at most waits for a byte.
+waits would stop the hub. Who waits sets the byte as well, so nobody begins
+between one turn and the next. Of each process one greenlet at most waits for a byte.
 """
 
 import fcntl
@@ -59,12 +60,13 @@ class Marks:
 
     def take(self, bucket: int, deadline: float) -> bool:
         """Wait for a bucket's lock and mark it; False: `deadline` (monotonic) came first."""
-        while not self._try(bucket):
+        while True:
+            self._bytes[bucket] = 1  # who gave the lock up has cleared it
+            if self._try(bucket):
+                return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)
-        self._bytes[bucket] = 1
-        return True
 
     def give_back(self, bucket: int) -> None:
         """Clear the mark and give up the lock."""

@@ -6,7 +6,7 @@ It belongs to the greenlet that runs it. Waiting is safe anywhere in it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import transaction
@@ -19,7 +19,7 @@ from nti.appserver.transactions.databases import (
     settings_of_process,
 )
 from nti.appserver.transactions.effects import EffectQueue
-from nti.appserver.transactions.leases import Lease
+from nti.appserver.transactions.leases import Lease, Leases
 from nti.appserver.transactions.loop import loop_of
 from nti.appserver.transactions.turns import Turn
 
@@ -51,6 +51,8 @@ class Unit:
     stream: Any = None
     #: How many attempts may follow the one under way.
     attempts_left = 0
+    #: The leases of the attempt that has conflicted, whose databases have changed since.
+    behind: Sequence[Leases] = ()
     #: What ends this attempt even if it is swallowed: an object's conflict, or its foreign use.
     refused: BaseException | None = None
     #: Its turn at an object that it has conflicted over.
@@ -142,6 +144,12 @@ class Unit:
         if leases:
             for lease in leases.values():
                 lease.give_back()
+
+    def catch_up(self) -> None:
+        """Before another attempt: wait until this process knows what others have committed."""
+        behind, self.behind = self.behind, ()
+        for leases in behind:
+            leases.catch_up()
 
     def take_effects(self) -> EffectQueue | None:
         """The effects of the transaction that has ended; the unit forgets them."""
