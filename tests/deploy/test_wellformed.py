@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from nti.appserver.deploy.command import config
-from nti.appserver.deploy.doctor import doctor
 from nti.appserver.deploy.render import render
 from nti.appserver.deploy.systems import SYSTEMS
+from nti.appserver.doctor.command import doctor
 from nti.appserver.errors import ConfigurationError
 from tests.deploy import programs
 from tests.deploy.programs import need, run
@@ -48,23 +48,6 @@ def test_pound_reads_it(variant: str, tmp_path: Path, tls: dict[str, str]) -> No
     path.write_text(render("pound", variant, **options)["pound.cfg"])
     done = run(need("pound"), "-c", "-f", path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-
-
-@pytest.mark.parametrize("variant", ["tcp", "unix"])
-def test_systemd_verifies_the_units_and_finds_them_confined(variant: str, tmp_path: Path) -> None:
-    analyze = need("systemd-analyze")
-    prefix = tmp_path / "venv"
-    (prefix / "bin").mkdir(parents=True)
-    for name in ("gunicorn", "nti-appserver"):
-        (prefix / "bin" / name).symlink_to("/bin/true")
-    units = []
-    for name, text in render("systemd", variant, prefix=str(prefix)).items():
-        (tmp_path / name).write_text(text)
-        units.append(tmp_path / name)
-    done = run(analyze, "verify", "--man=no", *units)
-    assert (done.returncode, done.stderr) == (0, "")
-    scored = run(analyze, "security", "--offline=yes", "--threshold=20", units[0])
-    assert scored.returncode == 0, scored.stdout[-500:] + scored.stderr
 
 
 def test_launchd_and_logrotate_read_theirs(tmp_path: Path) -> None:

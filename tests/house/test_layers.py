@@ -8,7 +8,7 @@ from tests.house.source import PACKAGE, Module, modules
 SANS_IO = {"websocket.protocol", "websocket.frames", "websocket.deflate"}
 
 #: Programs that run as processes of their own, patched like a worker: doors, wherever they lie.
-PROGRAMS = {"deploy.rehearsal"}
+PROGRAMS = {"doctor.rehearsal", "doctor.drivers", "doctor.storages"}
 
 #: From the ground up. Rooms of one storey do not import each other.
 STOREYS = (
@@ -20,7 +20,8 @@ STOREYS = (
     ("transactions",),
     ("http", "websocket", "socketio", "ops", "deploy"),
     ("application", "pyramid"),
-    ("gunicorn", "cli", "programs"),
+    ("programs",),
+    ("gunicorn", "cli", "doctor"),
     ("testing", "dataserver", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(STOREYS) for room in rooms}
