@@ -1,6 +1,5 @@
 """Opening databases from URIs: which schemes, what waits, what is refused."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,33 +96,6 @@ def test_a_file_of_another_process_is_waited_for(tmp_path: Path) -> None:
             open_database(f"file://{tmp_path}/Data.fs", Settings(), wait=0.2)
         holder.stdin.close()
         open_database(f"file://{tmp_path}/Data.fs", Settings(), wait=30).close()
-
-
-def test_a_database_opened_before_a_fork_is_refused_in_the_child(tmp_path: Path) -> None:
-    program = (
-        "import os, sys\n"
-        "from nti.appserver.storage import open_database\n"
-        "database = open_database('file://' + sys.argv[1])\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    try:\n"
-        "        database.open()\n"
-        "    except Exception as problem:\n"
-        "        print(problem, flush=True)\n"
-        "    os._exit(0)\n"
-        "os.waitpid(child, 0)\n"
-        "database.open().close()\n"
-        "print('the parent goes on')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "Data.fs")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "NTI_APPSERVER_STORAGE": "none"},
-    )
-    assert "open it after the fork" in done.stdout, done.stdout + done.stderr
-    assert "the parent goes on" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_default_lives_under_var(tmp_path: Path) -> None:
