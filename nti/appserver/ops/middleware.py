@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from nti.appserver.metrics import Counter, Gauge, Histogram
+from nti.appserver.ops.echo import PREFIX as ECHO_PREFIX
+from nti.appserver.ops.echo import Echo
 from nti.appserver.ops.request_id import KEY, request_id_of, set_request_id
 from nti.appserver.settings import Settings
 
@@ -17,6 +19,7 @@ WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 PREFIX = "/_ops/"
+PREFIXES = (PREFIX, ECHO_PREFIX)
 
 REQUESTS = Counter(
     "appserver_requests_total", "Requests that the application answered.", ["status"]
@@ -44,9 +47,11 @@ class OpsMiddleware:
 
     def __init__(self, app: WSGIApplication, settings: Settings | None = None) -> None:
         from nti.appserver.ops.pages import Pages
+        from nti.appserver.ops.registry import folder_for
 
         self._app = app
         self._pages = Pages(settings)
+        self._echo = Echo(folder_for(self._pages.settings))
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -54,8 +59,10 @@ class OpsMiddleware:
         began = perf_counter()
         request_id = environ[KEY] = request_id_of(environ)
         set_request_id(request_id)
-        if environ["PATH_INFO"].startswith(PREFIX):
-            return self._pages(environ, start_response)
+        path = environ["PATH_INFO"]
+        if path.startswith(PREFIXES):
+            page = self._pages if path.startswith(PREFIX) else self._echo
+            return page(environ, start_response)
 
         def with_id(
             status: str, headers: list[tuple[str, str]], exc_info: ExceptionInfo | None = None

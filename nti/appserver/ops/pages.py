@@ -32,8 +32,8 @@ class Pages:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        settings = settings if settings is not None else load_settings(environ=os.environ)
-        self._allowed = networks(settings.ops_allow)
+        self.settings = settings if settings is not None else load_settings(environ=os.environ)
+        self._allowed = networks(self.settings.ops_allow)
         self._pages = {"/_ops/ping": _ping, "/_ops/ready": _ready, "/_ops/metrics": _metrics}
 
     def __call__(
