@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.deploy import programs
 from tests.deploy.conftest import fronts
 from tests.deploy.fronts import FRONTS, Front, Site
 from tests.deploy.load import Load
+from tests.deploy.units import hand_over
 
 #: Fronts for the tests that have an application server of their own.
 ON_TCP = [kind for kind in FRONTS if kind.name in ("nginx complete", "haproxy tls")]
@@ -105,26 +105,11 @@ def test_an_upgrade_of_gunicorn_loses_no_request(own_site: Site) -> None:
         assert not alive(old)
 
 
-#: Runs a command with an inherited socket as systemd hands it over (sd_listen_fds(3)).
-HAND_OVER = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def activated(app: programs.Gunicorn, held: socket.socket) -> None:
-    """Have the server take this socket instead of making its own."""
-    app.descriptors = (held.fileno(),)
-    app.command = [sys.executable, "-c", HAND_OVER, str(held.fileno()), *app.command]
-
-
 def test_a_restart_under_socket_activation_loses_no_request(own_site: Site) -> None:
     """The socket outlives the server, so whoever comes in between waits."""
     app = own_site.apps["tcp"]
     with socket.create_server(app.address, backlog=2048) as held:
-        activated(app, held)
+        hand_over(app, held)
         with app, under_load(own_site) as loads:
             old = {pid for load in loads for pid in load.pids}
             assert app.stop() == 0

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from nti.appserver.deploy.command import config
 from nti.appserver.deploy.render import render
 from nti.appserver.deploy.systems import SYSTEMS
-from nti.appserver.doctor.command import doctor
 from nti.appserver.errors import ConfigurationError
 from tests.deploy import programs
 from tests.deploy.programs import need, run
@@ -94,18 +93,3 @@ def test_every_variant_renders_and_is_not_overwritten_unasked(tmp_path: Path) ->
             assert made[0].read_text() == "mine"
             assert CliRunner().invoke(config, [*command, "--force"]).exit_code == 0
             assert made[0].read_text() != "mine"
-
-
-@pytest.mark.parametrize(
-    ("code", "status"), [("def app(e, s): ...", 0), ("def app(e, s: ...", 1), ("", 1)]
-)
-def test_a_reload_is_refused_for_code_that_does_not_load(
-    code: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "site_code.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("NTI_APPSERVER_APPLICATION", "site_code:app")
-    path = tmp_path / "gunicorn.conf.py"
-    path.write_text(render("gunicorn", var=str(tmp_path / "var"))["gunicorn.conf.py"])
-    result = CliRunner().invoke(doctor, ["--check", "--gunicorn", str(path)])
-    assert result.exit_code == status, result.output
