@@ -1,0 +1,1 @@
+"""The tests, a folder for each room; what they share is imported as tests.ROOM.NAME."""
