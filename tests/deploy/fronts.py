@@ -154,14 +154,17 @@ class Front:
             source_address=(CLIENT, 0),
         )
 
-    def socketio(self, transport: str) -> SocketIO:
-        """A client in the site's chat, of a page that the front has served."""
+    def socketio(self, transport: str, source: str = CLIENT) -> SocketIO:
+        """A client in the site's chat, of a page that the front has served.
+
+        :param source: the client's address.
+        """
         return SocketIO(
             self.url,
             transport=transport,
             headers=[("Origin", self.url)],
             context=self._context,
-            source_address=(CLIENT, 0),
+            source_address=(source, 0),
         )
 
     def raw(self, request: bytes) -> bytes:
@@ -210,7 +213,7 @@ def _nginx(variant: str) -> Callable[[Front], Iterable[ServerProcess]]:
     return start
 
 
-def _haproxy(variant: str) -> Callable[[Front], Iterable[ServerProcess]]:
+def haproxy(variant: str) -> Callable[[Front], Iterable[ServerProcess]]:
     def start(front: Front) -> Iterable[ServerProcess]:
         own = {"connections": 500, **front.here(), **front.beside()}
         if front.kind.tls:
@@ -252,10 +255,10 @@ FRONTS: tuple[Kind, ...] = (
     Kind("nginx implicit", ("tcp",), _nginx("implicit"), catches=True),
     Kind("nginx explicit", ("unix",), _nginx("explicit")),
     Kind("nginx complete", ("tcp",), _nginx("complete"), tls=True, catches=True, http2=True),
-    Kind("haproxy plain", ("unix",), _haproxy("plain")),
-    Kind("haproxy tls", ("tcp",), _haproxy("tls"), tls=True, http2=True),
+    Kind("haproxy plain", ("unix",), haproxy("plain")),
+    Kind("haproxy tls", ("tcp",), haproxy("tls"), tls=True, http2=True),
     Kind("haproxy stunnel", ("tcp",), _stunnel, tls=True),
-    Kind("haproxy several", ("tcp", "unix"), _haproxy("several"), tls=True, http2=True),
+    Kind("haproxy several", ("tcp", "unix"), haproxy("several"), tls=True, http2=True),
     Kind("pound plain", ("tcp",), _pound("plain"), streams=False),
     Kind("pound tls", ("tcp",), _pound("tls"), tls=True, streams=False),
     Kind("gunicorn tcp", ("tcp",), _none, files=False, catches=True),
