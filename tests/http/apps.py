@@ -85,11 +85,17 @@ def websocket(environ: Environ, start: Start) -> Iterable[bytes]:
     return []
 
 
+def worker(environ: Environ, start: Start) -> Iterable[bytes]:
+    """The process that serves."""
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+
 PATHS = {
     f"/{function.__name__}": function
     for function in (
         describe, echo, fails, fails_late, ignores_body, lasts, status, streamed,
-        waits, websocket,
+        waits, websocket, worker,
     )
 }  # fmt: skip
 

@@ -53,6 +53,7 @@ class Connection:
     """
 
     __slots__ = (
+        "broken",
         "buffer",
         "deadline",
         "listener",
@@ -79,6 +80,8 @@ class Connection:
         self.state = PARKED
         #: Whether a request has come before.
         self.seen = False
+        #: Whether reading or writing has failed: the peer is gone, or silent for too long.
+        self.broken = False
         #: What the PROXY protocol said of the client, gunicorn's `proxy_protocol_info`.
         self.proxy: Any = None
         #: The gevent socket, once one was asked for.
@@ -103,6 +106,9 @@ class Connection:
                 self.wait_writable(seconds)
             except WOULD_BLOCK:
                 self.wait_readable(seconds)
+            except OSError:
+                self.broken = True
+                raise
 
     def receive_now(self, size: int) -> bytes:
         """What has come already; b"" if nothing, or at the end."""
@@ -110,6 +116,9 @@ class Connection:
             return self.sock.recv(size)  # type: ignore[no-any-return]
         except WOULD_BLOCK:
             return b""
+        except OSError:
+            self.broken = True
+            raise
 
     def sendall(self, data: bytes) -> None:
         """Send everything; switches where the peer does not take it at once.
@@ -121,6 +130,9 @@ class Connection:
             sent = self.sock.send(data)
         except WOULD_BLOCK:
             sent = 0
+        except OSError:
+            self.broken = True
+            raise
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
 
@@ -134,6 +146,9 @@ class Connection:
                 sent = self.sock.send(rest)
             except WOULD_BLOCK:
                 sent = 0
+            except OSError:
+                self.broken = True
+                raise
             if tls and not sent:
                 self.wait_writable(seconds)
             rest = rest[sent:]
@@ -148,6 +163,9 @@ class Connection:
             except BlockingIOError:
                 self.wait_writable(seconds)
                 continue
+            except ConnectionError:
+                self.broken = True
+                raise
             if not sent:
                 break
             offset += sent

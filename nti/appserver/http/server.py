@@ -160,6 +160,7 @@ class HTTPServer:
     def expire(self, conn: Connection) -> None:
         """Hub: the connection's deadline has passed."""
         if conn.waiter is not None:
+            conn.broken = True
             conn.waiter.throw(TimeoutError("the peer was silent for too long"))
             return
         if conn.state == PARKED and not conn.buffer:

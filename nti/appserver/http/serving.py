@@ -227,7 +227,10 @@ class Serving:
 
     def _fail(self, conn: Connection, req: Any, problem: BaseException) -> None:
         """Answer what went wrong before a response had begun, as gunicorn does; close."""
-        self.worker.handle_error(req, ClientSocket(conn), conn.peer, problem)
+        try:
+            raise problem  # gunicorn logs the exception that is being handled
+        except (Exception, SystemExit):
+            self.worker.handle_error(req, ClientSocket(conn), conn.peer, problem)
         if conn.waiter is None:
             conn.linger()
 
@@ -247,6 +250,7 @@ class Serving:
         :param environ: None: gunicorn makes it, and the response.
         """
         worker, started = self.worker, time.time()
+        problem: BaseException | None = None
         try:
             if self.pre_request is not None:
                 self.pre_request(worker, req)
@@ -277,20 +281,34 @@ class Serving:
                 conn.close()
             else:
                 conn.linger()  # some of the body, or a next request, may not have been read
-        except (GreenletExit, OSError) as problem:
-            self._lost(conn, req, resp, problem)
-        except (Exception, SystemExit) as problem:
-            if handle.taken or (resp is not None and resp.headers_sent):
-                # The response has begun: another would be read as a part of it.
-                self.log.exception("Error handling request")
-                conn.close()
-            else:
-                self._fail(conn, req, problem)
+        except (Exception, SystemExit, GreenletExit) as raised:
+            problem = raised
         finally:
             handle.end()
             if self.post_request is not None:
                 self._after(req, environ or {}, resp)
+        if problem is not None:
+            self._failed(conn, req, resp, handle, problem)
         return False
+
+    def _failed(
+        self,
+        conn: Connection,
+        req: Any,
+        resp: Any,
+        handle: ClientConnection,
+        problem: BaseException,
+    ) -> None:
+        """What was raised is the peer's end, the worker's, or the application's fault."""
+        ended = conn.broken or isinstance(problem, NoMoreData | GreenletExit)
+        if ended or (handle.taken and isinstance(problem, OSError)):
+            self._lost(conn, req, resp, problem)
+        elif handle.taken or (resp is not None and resp.headers_sent):
+            # The response has begun: another would be read as a part of it.
+            self.log.error("Error handling request", exc_info=problem)
+            conn.close()
+        else:
+            self._fail(conn, req, problem)
 
     def _create(
         self, conn: Connection, req: Any, handle: ClientConnection, sock: Any
