@@ -35,6 +35,7 @@ from nti.appserver.worker.deferred import (
 )
 from nti.appserver.worker.imports import unsafe_modules
 from nti.appserver.worker.leaving import RESTART, Leaving
+from nti.appserver.worker.neighbours import Neighbours
 from nti.appserver.worker.roster import State, enter, roster
 
 if TYPE_CHECKING:
@@ -151,7 +152,11 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         from nti.appserver.http.hooks import Hooks
         from nti.appserver.http.server import HTTPServer
 
-        hooks = Hooks(is_health=HEALTH_PATHS.__contains__, drain_reason=lambda: self.drain_reason)
+        hooks = Hooks(
+            is_health=HEALTH_PATHS.__contains__,
+            drain_reason=lambda: self.drain_reason,
+            neighbours=Neighbours(self.entry, roster()),
+        )
         server = HTTPServer(self, settings=self.settings, hooks=hooks)
         self._hooks.application_made(self.settings, self._recycle)
         addresses = boot.serves_at(self.sockets, tls=self.cfg.is_ssl)

@@ -21,9 +21,9 @@ CAPACITY = 1024
 
 #: Bytes, and what the words of an entry and of the head are.
 _WORD = 4
-_AGE, _PID, _STATE = range(3)
+_AGE, _PID, _STATE, _CONNECTIONS = range(4)
 _FAILURES, _HAS_SERVED, _WANTED = range(3)
-_WORDS = 3
+_WORDS = 4
 
 
 class State(IntEnum):
@@ -79,6 +79,15 @@ class Entry:
         self._words[self._offset + _STATE] = state
 
     @property
+    def connections(self) -> int:
+        """Its open connections, as far as it has noted them."""
+        return self._words[self._offset + _CONNECTIONS]
+
+    @connections.setter
+    def connections(self, connections: int) -> None:
+        self._words[self._offset + _CONNECTIONS] = connections
+
+    @property
     def gone(self) -> bool:
         """Whether the process has ended without saying why."""
         if self.pid == 0:
@@ -109,6 +118,7 @@ class Roster:
         for entry in self._all():
             if entry.state is State.FREE or entry.gone:
                 entry.age, entry.pid, entry.state = age, 0, State.BOOTING
+                entry.connections = 0
                 return entry
         raise RuntimeError(f"more than {self.capacity} workers")
 
@@ -118,7 +128,17 @@ class Roster:
 
     def serving(self) -> int:
         """How many living workers serve."""
-        return sum(entry.state is State.SERVING and not entry.gone for entry in self._all())
+        return len(self.serving_entries())
+
+    def serving_entries(self) -> list[Entry]:
+        """The entries of living workers that serve."""
+        states = self._words[_WORDS + _STATE :: _WORDS].tolist()
+        entries = (
+            Entry(self._words, number * _WORDS)
+            for number, state in enumerate(states, 1)
+            if state == State.SERVING
+        )
+        return [entry for entry in entries if not entry.gone]
 
     def _all(self) -> Iterator[Entry]:
         for number in range(1, self.capacity + 1):
