@@ -3,6 +3,7 @@
 Imported by the worker of the server under test, never by the tests.
 """
 
+import gc
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gevent
+from greenlet import greenlet
 
 from nti.appserver.application import AppServer
 
@@ -78,6 +80,15 @@ def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"ok"]
 
 
+def census(environ: Environ, start: Start) -> Iterable[bytes]:
+    """How many greenlets live in this worker, and how many sockets are open in it."""
+    greenlets = sum(isinstance(it, greenlet) and not it.dead for it in gc.get_objects())
+    targets = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]]
+    sockets = sum(target.startswith("socket:") for target in targets)
+    start("200 OK", [])
+    return [f"{greenlets} {sockets}".encode()]
+
+
 def websocket(environ: Environ, start: Start) -> Iterable[bytes]:
     ws = environ["wsgi.websocket"]
     while (message := ws.receive()) is not None:
@@ -94,7 +105,7 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        describe, echo, fails, fails_late, ignores_body, lasts, status, streamed,
+        census, describe, echo, fails, fails_late, ignores_body, lasts, status, streamed,
         waits, websocket, worker,
     )
 }  # fmt: skip

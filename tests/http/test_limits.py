@@ -1,0 +1,145 @@
+"""Bounds that keep a worker answering: slots, open connections, and deadlines for the slow."""
+
+import resource
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from nti.appserver.testing.process import GunicornProcess, wait_until
+from nti.appserver.testing.websocket import WebSocket
+
+from .client import connect
+from .conftest import Starter
+
+PARTIAL = b"GET /echo HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture(scope="module")
+def limited(start: Starter) -> GunicornProcess:
+    """Two slots for requests, two for WebSockets."""
+    server = start(
+        "--worker-connections", "2", head_timeout="0.5", body_timeout="0.5", websocket_limit="2"
+    )
+    return server.wait_until_serving()
+
+
+def test_refused_past_the_limit_and_health_answered(limited: GunicornProcess) -> None:
+    url = f"ws://127.0.0.1:{limited.port}/websocket"
+    with WebSocket(url), WebSocket(url), connect(limited) as first, connect(limited) as second:
+        with connect(limited) as client:
+            upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+            answer = client.ask("/websocket", *upgrade, "Sec-WebSocket-Key: " + "A" * 22 + "==")
+            assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        for client in (first, second):
+            client.send(b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: limited.output().count("a request waits") == 2, "both slots are taken")
+        for path in ("/echo", "/_ops/pingpong"):
+            with connect(limited) as client:
+                answer = client.ask(path)
+                assert answer.status == 503
+                assert int(answer.headers["retry-after"]) > 0
+                assert client.ended()
+        with connect(limited) as client:
+            assert client.ask("/_ops/ping").status == 200
+            assert client.ask("/_ops/ready").status == 200
+        (limited.cwd / "release").touch()
+        assert first.answer().body == second.answer().body == b"ended"
+        assert first.ask("/echo").status == 200
+
+
+def test_slow_heads_and_bodies_have_deadlines(limited: GunicornProcess) -> None:
+    with ExitStack() as stack:
+        # Far more than there are slots: a partial head takes none.
+        slow = [stack.enter_context(connect(limited)) for _ in range(30)]
+        for client in slow:
+            client.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
+        with connect(limited) as client:
+            assert client.ask("/echo").status == 200
+        assert all(client.ended() for client in slow)
+    with connect(limited) as client:
+        client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc")
+        assert client.answer().status == 408
+        assert client.ended()
+
+
+def test_open_connections_are_bounded(start: Starter) -> None:
+    """Those past the bound wait in the backlog; the first that closes makes room for them."""
+    server = start(connections="20").wait_until_serving()
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connect(server)) for _ in range(20)]
+        assert all(client.ask("/echo").status == 200 for client in idle)
+        late = stack.enter_context(connect(server))
+        late.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        late.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            late.socket.recv(1)
+        assert idle[0].ask("/echo").status == 200, "those inside are served"
+        idle[0].socket.shutdown(socket.SHUT_RDWR)
+        late.socket.settimeout(20)
+        assert late.socket.recv(1) == b"H"
+
+
+#: Slow clients, and how long they may take for a head, in seconds.
+SLOW = 10_000
+SLOW_HEAD = 15
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Enough for `SLOW` sockets, in this process and the server's; skips where that cannot be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = SLOW + 500
+    if hard != resource.RLIM_INFINITY and hard < need:
+        pytest.skip(f"only {hard} open files are allowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, need), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def slow_clients(server: GunicornProcess) -> Iterator[dict[socket.socket, float]]:
+    """Connections with a part of a head sent, and when."""
+    began = {}
+    try:
+        for _ in range(SLOW):
+            sock = socket.create_connection(("127.0.0.1", server.port), 30)
+            sock.sendall(PARTIAL)
+            began[sock] = time.monotonic()
+        yield began
+    finally:
+        for sock in began:
+            sock.close()
+
+
+def test_ten_thousand_slow_clients_hold_no_greenlet(start: Starter, descriptors: None) -> None:
+    """Parked all the while, and each closed when its time for the head is over, dripping or not."""
+    server = start("--backlog", "4096", head_timeout=str(SLOW_HEAD)).wait_until_serving()
+    with slow_clients(server) as began, connect(server) as client:
+        seen = client.ask("/census")
+        greenlets, connections = map(int, seen.body.split())
+        first = min(began.values())
+        if time.monotonic() - first < SLOW_HEAD:  # on a machine that is not too busy
+            assert connections > SLOW, "they were not all open at once"
+        assert greenlets < 50
+        dripping = list(began)[-100:]
+        taken: list[float] = []
+        with closing(selectors.DefaultSelector()) as selector:
+            for sock in began:
+                selector.register(sock, selectors.EVENT_READ)
+            end = time.monotonic() + SLOW_HEAD + 30
+            while selector.get_map() and time.monotonic() < end:
+                for key, _ in selector.select(1):
+                    assert key.fileobj.recv(100) == b""
+                    taken.append(time.monotonic() - began[key.fileobj])
+                    selector.unregister(key.fileobj)
+                    dripping = [sock for sock in dripping if sock is not key.fileobj]
+                for sock in dripping:
+                    sock.sendall(b"X: 1\r\n")
+        assert len(taken) == SLOW, "some are still open"
+        assert min(taken) > SLOW_HEAD - 0.1, "closed before its time"
+    with connect(server) as client:
+        assert client.ask("/echo").status == 200
