@@ -18,6 +18,9 @@ from gunicorn.http.unreader import Unreader
 
 from nti.appserver.http.connection import RECEIVE_SIZE, Connection
 
+#: Read ahead of the application in a body. gunicorn copies what is left over with each read.
+BODY_PIECE = 256 * 1024
+
 
 class Incomplete(Exception):
     """The parser wants bytes that have not come yet."""
@@ -48,7 +51,8 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
 
         :raises TimeoutError: nothing came in time.
         """
-        return self._conn.receive(max(RECEIVE_SIZE, size_hint or 0), self.seconds)
+        size = min(max(RECEIVE_SIZE, size_hint or 0), BODY_PIECE)
+        return self._conn.receive(size, self.seconds)
 
 
 def distrust_defaults(cfg: Any) -> None:
