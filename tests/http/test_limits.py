@@ -5,7 +5,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
@@ -133,12 +133,14 @@ def test_ten_thousand_slow_clients_hold_no_greenlet(start: Starter, descriptors:
             end = time.monotonic() + SLOW_HEAD + 30
             while selector.get_map() and time.monotonic() < end:
                 for key, _ in selector.select(1):
-                    assert key.fileobj.recv(100) == b""
+                    with suppress(ConnectionError):  # what dripped in too late resets it
+                        assert key.fileobj.recv(100) == b""
                     taken.append(time.monotonic() - began[key.fileobj])
                     selector.unregister(key.fileobj)
                     dripping = [sock for sock in dripping if sock is not key.fileobj]
                 for sock in dripping:
-                    sock.sendall(b"X: 1\r\n")
+                    with suppress(ConnectionError):
+                        sock.sendall(b"X: 1\r\n")
         assert len(taken) == SLOW, "some are still open"
         assert min(taken) > SLOW_HEAD - 0.1, "closed before its time"
     with connect(server) as client:
