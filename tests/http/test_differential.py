@@ -61,6 +61,62 @@ def _all() -> list[Both]:
     return _made
 
 
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+PROXY_HEADERS = [
+    b"PROXY TCP4 198.51.100.9 192.0.2.1 4000 80\r\n",
+    b"PROXY TCP6 2001:db8::9 2001:db8::1 4000 80\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"PROXY TCP4 198.51.100.9 192.0.2.1 4000\r\n",
+    b"PROXY TCP4 198.51.100.999 192.0.2.1 4000 80\r\n",
+    b"PROXY " + b"x" * 200 + b"\r\n",
+    V2 + b"\x21\x11\0\x0c" + bytes((198, 51, 100, 9, 192, 0, 2, 1)) + b"\x0f\xa0\0\x50",
+    V2 + b"\x21\x21\0\x24" + bytes(range(32)) + b"\x0f\xa0\0\x50",
+    V2 + b"\x20\0\0\0",
+    V2 + b"\x21\x11\0\x05short",
+    V2 + b"\x31\x11\0\x0c" + bytes(12),
+    b"",
+]
+
+
+@pytest.mark.parametrize("mode", ["v1", "v2", "auto"])
+def test_proxy_protocol(mode: str) -> None:
+    """Read before the first request alone, from allowed peers alone; it holds for the next ones."""
+    draw, both = random.Random(3), Both(proxy_protocol=mode)
+    for header in PROXY_HEADERS:
+        for peer in (PROXY, STRANGER):
+            data = header + b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + header
+            assert both.difference([data], peer) == ""
+            assert both.difference([data[i : i + 1] for i in range(len(data))], peer) == ""
+            for _ in range(10):
+                pieces = split(draw, header + b"".join(stream(draw)))
+                assert both.difference(pieces, peer) == ""
+    assert both.fast > 30
+
+
+def uwsgi(variables: dict[str, str], body: bytes = b"") -> bytes:
+    block = b"".join(
+        len(text).to_bytes(2, "little") + text.encode()
+        for pair in variables.items()
+        for text in pair
+    )
+    return b"\0" + len(block).to_bytes(2, "little") + b"\0" + block + body
+
+
+def test_uwsgi_protocol() -> None:
+    """gunicorn's own parser reads it, on every connection and each request."""
+    draw, both = random.Random(4), Both(protocol="uwsgi")
+    get = {"REQUEST_METHOD": "GET", "PATH_INFO": "/a", "QUERY_STRING": "b", "HTTP_HOST": "a"}
+    post = {**get, "REQUEST_METHOD": "POST", "CONTENT_LENGTH": "3", "CONTENT_TYPE": "text/plain"}
+    for data in (
+        uwsgi(get), uwsgi(get) + uwsgi(post, b"abc"), uwsgi(post, b"ab"), b"\5\0\0\0",
+        uwsgi({}), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ):  # fmt: skip
+        for pieces in [[data], [data[i : i + 1] for i in range(len(data))], split(draw, data)]:
+            for peer in (PROXY, STRANGER):
+                assert both.difference(pieces, peer) == ""
+    assert both.ours.serve([uwsgi(get)], PROXY)[0][0][0]["PATH_INFO"] == "/a"
+
+
 def test_it_would_notice() -> None:
     """The comparison fails where ours is made to differ."""
     both = Both()
