@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -140,10 +141,11 @@ def _has_ended(connection: socket.socket) -> bool:
     """Whether the server has closed an idle connection; not to be told of an encrypted one."""
     if isinstance(connection, ssl.SSLSocket):
         return False
+    # Not with MSG_DONTWAIT alone: Python waits for a socket that has a timeout.
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
+        return bool(poll.poll(0)) and connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
 
