@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nti.appserver.ops import logs
-from nti.appserver.ops.request_id import request_id_variable
+from nti.appserver.request_id import request_id_variable
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from nti.appserver import health
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.metrics import Histogram
 from nti.appserver.ops import OpsMiddleware, current_request_id, middleware
-from nti.appserver.ops.request_id import KEY, RequestIds
+from nti.appserver.request_id import KEY, RequestIds
 from nti.appserver.settings import Settings
 
 CONSTANT_HEADERS = [("Content-Type", "text/plain")]

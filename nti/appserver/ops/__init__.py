@@ -11,6 +11,6 @@ library alone.
 """
 
 from nti.appserver.ops.middleware import OpsMiddleware
-from nti.appserver.ops.request_id import current_request_id
+from nti.appserver.request_id import current_request_id
 
 __all__ = ["OpsMiddleware", "current_request_id"]

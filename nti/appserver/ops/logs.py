@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from nti.appserver.ops.request_id import current_request_id
+from nti.appserver.request_id import current_request_id
 
 #: Values of these query parameters open something for whoever reads them in a log.
 SECRET_PARAMETERS = (

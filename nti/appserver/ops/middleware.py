@@ -12,7 +12,7 @@ from typing import Any
 from nti.appserver.metrics import Counter, Gauge, Histogram
 from nti.appserver.ops.echo import PREFIX as ECHO_PREFIX
 from nti.appserver.ops.echo import Echo
-from nti.appserver.ops.request_id import KEY, request_id_of, set_request_id
+from nti.appserver.request_id import KEY, request_id_of, set_request_id
 from nti.appserver.settings import Settings
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

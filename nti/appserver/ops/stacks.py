@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from nti.appserver.ops.request_id import request_id_variable
+from nti.appserver.request_id import request_id_variable
 
 #: Names shown of greenlets that stand at the same place.
 SHOWN = 8

@@ -17,6 +17,7 @@ from gevent.event import Event
 from gevent.pool import Group
 
 from nti.appserver.metrics import Counter, Gauge
+from nti.appserver.request_id import KEY
 from nti.appserver.settings import Settings
 from nti.appserver.socketio.owners import new_sid
 from nti.appserver.socketio.packets import MESSAGE, Packet
@@ -69,6 +70,7 @@ class Engine:
     def open(self, environ: dict[str, Any]) -> Session:
         """A new session; the caller sends its OPEN packet."""
         session = Session(self, self.generate_id(), self.now())
+        session.request_id = environ.get(KEY, "")
         self.sessions[session.sid] = session
         open_sessions.inc()
         self.handlers["connect"](session.sid, environ)

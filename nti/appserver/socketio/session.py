@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
 
+from nti.appserver.request_id import set_request_id
 from nti.appserver.socketio.packets import (
     CLOSE,
     MESSAGE,
@@ -63,6 +64,7 @@ class Session:
         "engine",
         "posting",
         "reason",
+        "request_id",
         "session",
         "sid",
         "upgrading",
@@ -74,6 +76,8 @@ class Session:
         self.sid = sid
         #: What the application keeps for this client; python-socketio's `get_session`.
         self.session: dict[str, Any] = {}
+        #: The id of the request that opened it, for logs and transactions of its events.
+        self.request_id = ""
         #: The WebSocket, once that is the transport.
         self.ws: Any = None
         self.upgrading = False
@@ -200,6 +204,7 @@ class Session:
             self.engine.handling.spawn(self._run_jobs)
 
     def _run_jobs(self) -> None:
+        set_request_id(self.request_id)
         try:
             while self._jobs:
                 function, args = self._jobs[0]
