@@ -84,9 +84,12 @@ def nginx_command(folder: Path, variant: str, **options: object) -> list[str]:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     user = "user root; " if os.geteuid() == 0 else ""
+    # Around the site stands what Debian's nginx.conf says, which the site must not depend on.
+    around = "gzip on; sendfile on; tcp_nopush on; ssl_prefer_server_ciphers on;"
+    around += "ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;"
     (folder / "nginx.conf").write_text(
         f"{user} daemon off; pid {folder}/pid; events {{}}"
-        f"http {{ types {{ text/css css; }} {paths} include {folder}/site.conf; }}"
+        f"http {{ types {{ text/css css; }} {paths} {around} include {folder}/site.conf; }}"
     )
     return [need("nginx"), "-e", "stderr", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
 

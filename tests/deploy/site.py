@@ -39,7 +39,8 @@ def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         GO.set()
     if path == "/dataserver2/silent":
         sleep(float(environ["QUERY_STRING"]))
-    kind = [("Content-Type", "application/json")]
+    # What nginx compresses unless it is told otherwise.
+    kind = [("Content-Type", "text/html")]
     if path.startswith("/library/"):
         kind.append(("Content-Security-Policy", POLICY))
     start_response("200 OK", kind)

@@ -4,12 +4,8 @@ import plistlib
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from nti.appserver.deploy.command import config
 from nti.appserver.deploy.render import render
-from nti.appserver.deploy.systems import SYSTEMS
-from nti.appserver.errors import ConfigurationError
 from tests.deploy import programs
 from tests.deploy.programs import need, run
 
@@ -60,36 +56,3 @@ def test_launchd_and_logrotate_read_theirs(tmp_path: Path) -> None:
     done = run(need("logrotate"), "--debug", path)
     assert done.returncode == 0, done.stderr
     assert "error:" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("system", "variant", "options", "said"),
-    [
-        ("ngnix", "", {}, "did you mean nginx?"),
-        ("nginx", "complet", {}, "did you mean complete?"),
-        ("nginx", "implicit", {"certificate": "/x"}, "unknown option"),
-        ("nginx", "implicit", {"root": "/x;}"}, "an absolute path"),
-        ("nginx", "implicit", {"timeout": "20"}, "ping interval"),
-        ("haproxy", "tls", {"app": "10.0.0.1:1 10.0.0.2:1"}, "--variant several"),
-    ],
-)
-def test_a_mistake_is_named(system: str, variant: str, options: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
-        render(system, variant, **options)
-
-
-def test_every_variant_renders_and_is_not_overwritten_unasked(tmp_path: Path) -> None:
-    for system in SYSTEMS:
-        for variant in system.variants:
-            folder = tmp_path / system.name / variant.name
-            folder.mkdir(parents=True)
-            command = [system.name, "--variant", variant.name, "-o", str(folder)]
-            assert CliRunner().invoke(config, command).exit_code == 0
-            made = [folder / file.name for file in variant.files]
-            made[0].write_text("mine")
-            refused = CliRunner().invoke(config, command)
-            assert refused.exit_code == 1
-            assert "--force" in refused.output
-            assert made[0].read_text() == "mine"
-            assert CliRunner().invoke(config, [*command, "--force"]).exit_code == 0
-            assert made[0].read_text() != "mine"

@@ -15,16 +15,17 @@ from nti.appserver.errors import ConfigurationError
 
 
 def _run(
-    system: str, variant: str, output: Path | None, force: bool, options: dict[str, object]
+    system: System, variant: str, output: Path | None, force: bool, options: dict[str, object]
 ) -> None:
     given = {name: value for name, value in options.items() if value not in (None, ())}
     try:
-        files = render(system, variant, **given)
+        files = render(system.name, variant, **given)
         if output is None:
             click.echo(as_text(files), nl=False)
             return
         for path in write(files, output, replace=force):
             click.echo(str(path))
+        click.echo(f"Check it with: {system.check}", err=True)
     except ConfigurationError as problem:
         raise click.ClickException(str(problem)) from None
 
@@ -36,14 +37,26 @@ def _option(system: System, name: str) -> click.Option:
     help_text = f"{option.doc} [{' or '.join(sorted(defaults))}]"
     if len(takers) < len(system.variants):
         help_text += f" Variants: {', '.join(variant.name for variant in takers)}."
-    return click.Option([option.flag], help=help_text, multiple=option.many, metavar="VALUE")
+    if option.many:
+        help_text += " Repeat it for more."
+    return click.Option([option.flag], help=help_text, multiple=option.many, metavar=option.metavar)
+
+
+def _help(system: System) -> str:
+    """What the system is for, its variants one to a line, and what to do with the result."""
+    width = max(len(variant.name) for variant in system.variants)
+    lines = [f"{variant.name:<{width}}  {variant.doc}" for variant in system.variants]
+    parts = [system.doc]
+    if len(lines) > 1:
+        parts.append("\b\n" + "\n".join(["Variants:", *(f"  {line}" for line in lines)]))
+    return "\n\n".join(parts)
 
 
 def _command(system: System) -> click.Command:
     variants = [variant.name for variant in system.variants]
 
     def callback(variant: str, output: Path | None, force: bool, **options: object) -> None:
-        _run(system.name, variant, output, force, options)
+        _run(system, variant, output, force, options)
 
     params: list[click.Parameter] = [
         click.Option(
@@ -51,7 +64,7 @@ def _command(system: System) -> click.Command:
             type=click.Choice(variants),
             default=variants[0],
             show_default=True,
-            help=" ".join(f"{variant.name}: {variant.doc}" for variant in system.variants),
+            help="Which configuration.",
         ),
         click.Option(
             ["-o", "--output"],
@@ -62,11 +75,16 @@ def _command(system: System) -> click.Command:
         click.Option(["--force"], is_flag=True, help="Replace files that are there."),
         *(_option(system, name) for name in system.options),
     ]
-    epilog = f"Check it with: {system.check}."
+    epilog = f"\b\nCheck it with:   {system.check}"
     if system.apply:
-        epilog += f" Put it to use with: {system.apply}"
+        epilog += f"\nPut it to use:   {system.apply}"
     return click.Command(
-        system.name, params=params, callback=callback, help=system.doc, epilog=epilog
+        system.name,
+        params=params,
+        callback=callback,
+        help=_help(system),
+        short_help=system.doc,
+        epilog=epilog,
     )
 
 

@@ -66,16 +66,23 @@ class Option:
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in the command's help."""
+        return _METAVARS.get(self.kind, "NUMBER")
+
     def parse(self, value: object) -> Any:
         """The checked value of what was given.
 
-        :param value: text, a number, or a sequence of them where `many`.
+        :param value: text, a number, or a sequence of them where `many`; then a text
+            may hold several with blanks between.
         :raises ConfigurationError: names the option, what was seen and what was expected.
         """
         if not self.many:
             return self._parse_one(value)
-        given = value if isinstance(value, list | tuple) else str(value).split()
-        return tuple(map(self._parse_one, given))
+        given = value if isinstance(value, list | tuple) else [value]
+        words = [word for each in given for word in str(each).split()]
+        return tuple(map(self._parse_one, words))
 
     def _parse_one(self, value: object) -> Any:
         text = str(value).strip()
@@ -133,6 +140,22 @@ VERSION = Kind(_version, "a version such as 1.22.1")
 NETWORK = Kind(_network, "an IP address, a network such as 10.0.0.0/24, or *")
 
 PORTS_KEPT_OPEN = whole(1, 1_000_000)
+TIMEOUT = seconds(1, 86_400)
+PING_INTERVAL = seconds(1, 3600)
+
+_METAVARS: dict[Kind, str] = {
+    NAME: "NAME",
+    USER: "NAME",
+    PATH: "PATH",
+    LISTEN: "[ADDRESS:]PORT",
+    BACKEND: "HOST:PORT|unix:PATH",
+    MODULE: "MODULE:NAME",
+    SIZE: "BYTES",
+    VERSION: "VERSION",
+    NETWORK: "ADDRESS",
+    TIMEOUT: "SECONDS",
+    PING_INTERVAL: "SECONDS",
+}
 
 OPTIONS: tuple[Option, ...] = (
     Option("server_name", "example.com", NAME, "The site's host name."),
@@ -154,11 +177,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "timeout",
         "60",
-        seconds(1, 86_400),
+        TIMEOUT,
         "The longest silence that a front allows on a request, in seconds; "
         "above ping_interval, or long polls are cut.",
     ),
-    Option("ping_interval", "25", seconds(1, 3600), "The server's setting of that name, seconds."),
+    Option("ping_interval", "25", PING_INTERVAL, "The server's setting of that name, seconds."),
     Option("max_body", "10m", SIZE, "The largest request body."),
     Option("connections", "16384", PORTS_KEPT_OPEN, "Connections that the front keeps open."),
     Option("nginx_version", "1.22", VERSION, "The nginx that will read the file: `nginx -v`."),

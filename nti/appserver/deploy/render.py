@@ -85,8 +85,7 @@ def option_values(system: System, variant: Variant, given: Mapping[str, object])
         if value is None:
             continue
         if name not in values:
-            whose = f"option of {system.name}'s variant {variant.name}"
-            raise _unknown(whose, name, variant.options)
+            raise _not_taken(system, variant, name)
         values[name] = options[name].parse(value)
     check_together(values, ConfigurationError)
     _check_backends(values, variant)
@@ -100,6 +99,19 @@ def _check_backends(values: Mapping[str, Any], variant: Variant) -> None:
             "one address: without a stick table a Socket.IO session meets the wrong machine",
             "use `nti-appserver config haproxy --variant several`",
         )
+
+
+def _not_taken(system: System, variant: Variant, name: str) -> ConfigurationError:
+    flags = [by_name()[option].flag for option in variant.options]
+    flag = "--" + name.replace("_", "-")
+    takers = [other.name for other in system.variants if name in other.options]
+    if not takers:
+        return _unknown(f"option of {system.name}", flag, tuple(flags))
+    return ConfigurationError(
+        f"{flag} with {system.name}'s variant {variant.name}",
+        "one of " + ", ".join(flags),
+        f"give --variant {' or '.join(takers)}, or leave it out",
+    )
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> ConfigurationError:

@@ -131,7 +131,7 @@ SYSTEMS: tuple[System, ...] = (
             ),
             Variant(
                 "stunnel",
-                "TLS ends in stunnel in front, which tells the client by the PROXY protocol.",
+                "TLS ends in stunnel in front, which names the client by the PROXY protocol.",
                 (*_HAPROXY_PLAIN, "from_stunnel"),
                 _HAPROXY,
             ),
