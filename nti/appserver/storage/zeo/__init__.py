@@ -1,9 +1,10 @@
 """ZEO's client for a process of greenlets: its I/O on a native thread.
 
     greenlet                      native thread of one storage
-    client.py  ClientStorage      thread.py  ClientThread: the way in, the loop (uvloop)
-    cache.py   ClientCache  <-->  io.py      ClientIO, Protocol: what runs in the loop
-                                  wire.py    bytes to messages and back
+    client.py  ClientStorage      thread.py    ClientThread: the way in, the loop (uvloop)
+    cache.py   ClientCache  <-->  io.py        ClientIO: what runs in the loop
+                                  protocol.py  a connection and its messages
+                                  wire.py      bytes to messages and back
 
 A greenlet calls a method of the storage; `thread` puts it into one queue for
 both calls and messages without an answer, so that they leave in the order they

@@ -62,6 +62,7 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
 
     def __init__(self, addr: Any, storage: str = "1", **options: Any) -> None:
         self.patience = defaults.patience
+        self.in_order = True
         options.setdefault("_client_factory", ClientThread)
         if not options.get("wait_timeout"):
             options["wait_timeout"] = defaults.wait_timeout

@@ -1,117 +1,51 @@
-"""What of ZEO's client runs in its loop: connections, loads, and noticing a server that is mute.
+"""ZEO's client as its loop sees it: connecting, giving a mute server up, commits in their order.
 
 Everything here runs in the I/O thread of one storage; `thread.ClientThread` is
 the way in. ZEO's own code does the rest: handshake, cache verification, invalidations.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from ZEO.asyncio import client
 from ZEO.asyncio.futures import Future
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.utils import maxtid
 
 from nti.appserver.storage.errors import CommitInDoubt
 from nti.appserver.storage.zeo.cache import ClientCache
-from nti.appserver.storage.zeo.wire import MessageStream, load_encoder
+from nti.appserver.storage.zeo.protocol import Protocol, retrieve
 
 logger = logging.getLogger(__name__)
 
+#: A commit waits for so long for the invalidations of an earlier one that must be on their way.
+LATE_SECONDS = 5.0
 
-def _retrieve(future: Any) -> None:
-    """Nobody waits for this outcome; an exception in it is not a defect."""
-    future.exception()
-
-
-class Protocol(client.Protocol):  # type: ignore[misc]
-    """A connection to one server, with a short way for loads and their answers."""
-
-    def __init__(self, loop: Any, *arguments: Any, **options: Any) -> None:
-        #: When it last was known not to be mute, by the loop's clock.
-        self.alive_at = loop.time()
-        self._heard = 0
-        self._probed_at: float | None = None
-        super().__init__(loop, *arguments, **options)
-
-    def connection_made(self, transport: Any) -> None:
-        logger.debug("connected %s", self)
-        stream = self.sm_protocol = MessageStream(self._first_message)
-        stream.connection_made(transport)
-        self.data_received = stream.data_received
-        self.eof_received = stream.eof_received
-        self.pause_writing = stream.pause_writing
-        self.resume_writing = stream.resume_writing
-        self.write_message = stream.write_message
-        self.write_message_iter = stream.write_message_iter
-        self.heartbeat(write=False)
-
-    def finish_connection(self, protocol_version: bytes) -> None:
-        super().finish_connection(protocol_version)
-        if self.protocol_version is not None:
-            self._load_message = load_encoder(self.encode)
-
-    def load_before(self, oid: bytes, tid: bytes) -> Future:
-        """The state of `oid` before `tid`; loads of the same are one request."""
-        key = (oid, tid)
-        future = self.futures.get(key)
-        if future is None:
-            if self.closed:
-                raise ClientDisconnected("closed")
-            future = self.futures[key] = Future(self.loop)
-            self.write_message(self._load_message(oid, tid))
-        return future
-
-    def message_received(self, data: bytes) -> None:
-        message_id, failed, _, result = self.decode(data)
-        if failed or type(message_id) is not tuple:
-            super().message_received(data)
-            return
-        future = self.futures.pop(message_id)
-        if result is not None:
-            state, start, end = result
-            try:
-                self.client.cache.store(message_id[0], start, end, state)
-            except Exception:
-                logger.exception("the client cache refused an object")
-        future.set_result(result)
-
-    def is_mute(self, patience: float) -> bool:
-        """Whether a call has waited for `patience` seconds and nothing came, not even a pong."""
-        now = self.loop.time()
-        heard = self.sm_protocol.received_chunks if self.sm_protocol is not None else 0
-        if heard != self._heard or (self.ready_for_calls and not self.futures):
-            self._heard, self.alive_at, self._probed_at = heard, now, None
-        if not self.ready_for_calls:
-            return bool(now - self.alive_at > patience)
-        if self._probed_at is not None:
-            # Counted from the ping, as this process may have been stopped itself until now.
-            return bool(now - self._probed_at > patience / 2)
-        if now - self.alive_at > patience / 2:
-            self._probed_at = now
-            self.call_sync("ping", ()).add_done_callback(_retrieve)
-        return False
-
-    @property
-    def ready_for_calls(self) -> bool:
-        return self.protocol_version is not None
-
-    def drop(self, reason: str) -> None:
-        """Close without waiting for what is still to be sent; all calls fail with `reason`."""
-        stream = self.sm_protocol
-        if stream is not None and stream.transport is not None:
-            stream.transport.abort()
-        self.close(reason)
+#: Greater than every transaction, so that none ends a wait.
+NOTHING_AWAITED: tuple[bytes, Any] = (maxtid, None)
 
 
 class ClientIO(client.ClientIO):  # type: ignore[misc]
     """ZEO's client as the loop sees it.
 
     :param patience: seconds, > 0, after which a mute server is given up; None: never.
+    :param in_order: whether a commit waits for the invalidations of those before it.
     """
 
-    def __init__(self, *arguments: Any, patience: float | None = None, **options: Any) -> None:
+    #: The transaction whose invalidations a commit waits for, and what it waits on.
+    _awaited = NOTHING_AWAITED
+
+    def __init__(
+        self,
+        *arguments: Any,
+        patience: float | None = None,
+        in_order: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self.patience = patience
+        self.in_order = in_order
         if patience is not None:
             self._watch_later()
 
@@ -170,10 +104,74 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
                 self.cache.clear()
         await super().verify(server_tid)
 
-    async def tpc_finish_co(self, tid: int, updates: Any, f: Any) -> bytes:
+    # -- commits, and the order in which they become known
+
+    async def tpc_finish_co(self, tid: int, updates: Any, f: Callable[[bytes], object]) -> bytes:
+        """As ZEO, but what others committed before is invalidated before this commit is known.
+
+        A server whose loop is uvloop's may send the invalidations of a commit after its
+        answer to a later one. `lastTransaction`, asked while this client holds the
+        server's commit lock, says which invalidations there must have been by then.
+        """
+        protocol = self.protocol
         if not self.operational:
             raise ClientDisconnected("the commit did not reach the server")
         try:
-            return await super().tpc_finish_co(tid, updates, f)  # type: ignore[no-any-return]
-        except ClientDisconnected as problem:
-            raise CommitInDoubt(str(problem)) from problem
+            earlier = protocol.server_call("lastTransaction") if self.in_order else None
+            if earlier is not None:
+                earlier.add_done_callback(retrieve)
+            committed: bytes = await protocol.server_call("tpc_finish", tid)
+            if earlier is not None:
+                await self._invalidated(await earlier)
+            self._commit_known(committed, updates, f)
+        except Exception as problem:
+            # The cache may lack something now; a new connection verifies it.
+            protocol.close()
+            self.disconnected(protocol)
+            if isinstance(problem, ClientDisconnected):
+                raise CommitInDoubt(str(problem)) from problem
+            raise
+        return committed
+
+    def _commit_known(self, tid: bytes, updates: Any, f: Callable[[bytes], object]) -> None:
+        cache = self.cache
+        for oid, data, resolved in updates:
+            cache.invalidate(oid, tid)
+            if data and not resolved:
+                cache.store(oid, tid, None, data)
+        # ZODB wants `lastTransaction` to change when it has been told, and not before.
+        with cache._lock:
+            if self.operational:
+                cache.setLastTid(tid)
+            f(tid)
+
+    async def _invalidated(self, tid: bytes) -> None:
+        """Return when the invalidations of transaction `tid` have come, or cannot come."""
+        if self.cache.getLastTid() >= tid or not self.operational:
+            return
+        self._awaited = tid, Future(self.loop)
+        timer = self.loop.call_later(LATE_SECONDS, self._stop_waiting)
+        try:
+            await self._awaited[1]
+        finally:
+            timer.cancel()
+
+    def _stop_waiting(self) -> None:
+        (_, future), self._awaited = self._awaited, NOTHING_AWAITED
+        if future is not None:
+            future.set_result(None)
+
+    def invalidateTransaction(self, tid: bytes, oids: Any) -> None:
+        if tid > self.cache.getLastTid():
+            super().invalidateTransaction(tid, oids)
+        else:  # later than a commit that was answered before it: its time is over
+            for oid in oids:
+                self.cache.invalidate(oid, None)
+            self.client.invalidateTransaction(tid, oids)
+        if tid >= self._awaited[0]:
+            self._stop_waiting()
+
+    def disconnected(self, protocol: Any = None) -> None:
+        super().disconnected(protocol)
+        if not self.operational:
+            self._stop_waiting()

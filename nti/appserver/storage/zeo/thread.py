@@ -27,6 +27,9 @@ from nti.appserver.storage.zeo.io import ClientIO
 relay = LogRelay()
 
 
+EXTRAS = ("patience", "in_order")
+
+
 class _Started:
     """Stands in for the event that ZEO sets when its loop runs, or could not."""
 
@@ -46,8 +49,8 @@ class _Started:
 class ClientThread(client.ClientThread):  # type: ignore[misc]
     """ZEO's client in a native thread; a greenlet that calls it switches until it has its answer.
 
-    Arguments are those of `ZEO.asyncio.client.ClientThread`; `client.patience`,
-    where the storage has it, is that of `ClientIO`.
+    Arguments are those of `ZEO.asyncio.client.ClientThread`; the attributes `EXTRAS` of
+    `client`, where the storage has them, are arguments of `ClientIO`.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class ClientThread(client.ClientThread):  # type: ignore[misc]
             ssl=ssl,
             ssl_server_hostname=ssl_server_hostname,
         )
-        self._patience = vars(client).get("patience")  # a storage of another class has none
+        # A storage of another class has none of these.
+        self._extras = {name: vars(client)[name] for name in EXTRAS if name in vars(client)}
         self._pid = os.getpid()
         self._queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._called = False
@@ -97,7 +101,7 @@ class ClientThread(client.ClientThread):  # type: ignore[misc]
         """I/O thread: before the loop runs."""
         self.loop = loop
         arguments, options = self._ClientRunner__args, self._ClientRunner__kwargs
-        self.client = ClientIO(loop, *arguments, patience=self._patience, **options)
+        self.client = ClientIO(loop, *arguments, **self._extras, **options)
         self.call_sync_co = self.client.call_sync_co
         self.load_before_co = self.client.load_before_co
         self.io_call = self._io_call
