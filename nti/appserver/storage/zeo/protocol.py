@@ -1,4 +1,4 @@
-"""A connection to a ZEO server: its messages, a short way for loads, and whether the server is mute.
+"""A connection to a ZEO server: its messages, a short way for loads, whether the server is mute.
 
 Everything here runs in the I/O thread of one storage.
 """
