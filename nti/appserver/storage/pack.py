@@ -6,7 +6,9 @@ that nobody else has open. A native thread waits for its end while the main
 thread shows how far it is.
 """
 
+import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -22,6 +24,10 @@ from nti.appserver.storage.database import open_database
 from nti.appserver.storage.embedded.place import Place
 
 LOOK_SECONDS = 0.2
+
+#: Between lines where nobody looks at a terminal.
+LINE_SECONDS = 10.0
+
 MIB = 1024 * 1024
 
 
@@ -96,34 +102,47 @@ def _data_file(settings: Settings) -> Path | None:
 
 
 class Progress:
-    """How far a pack is, on a terminal: a bar where the file that it writes can be seen.
+    """How far a pack is: on a terminal at once, elsewhere a line from time to time.
 
-    A FileStorage copies what stays into a file beside it, `Data.fs.pack`; the
-    bar is full when nothing was to go.
+    A FileStorage copies what stays into a file beside it, `Data.fs.pack`; where
+    that can be seen a bar shows it, full when nothing was to go. RelStorage says what it
+    does in its log, the last line of which is shown.
     """
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._size = file.stat().st_size if file is not None and file.exists() else 0
-        self._began = time.monotonic()
-        self._shown = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+        self._terminal = sys.stderr.isatty()
         self._bar: Any = None
+        self._log = _LastLine()
 
     def __enter__(self) -> "Progress":
+        self._log.listen()
         return self
 
     def show(self) -> None:
-        if not self._shown:
-            return
         copied = self._copied()
-        if copied is None:
-            seconds = time.monotonic() - self._began
-            click.echo(f"\rPacking, {seconds:.0f} s", nl=False, err=True)
-            return
-        if self._bar is None:
-            self._bar = click.progressbar(length=self._size, label="Packing", file=sys.stderr)
-            self._bar.__enter__()
-        self._bar.update(max(min(copied, self._size) - self._bar.pos, 0))
+        if not self._terminal:
+            if time.monotonic() - self._shown >= LINE_SECONDS:
+                self._shown = time.monotonic()
+                click.echo(self._line(copied), err=True)
+        elif copied is None:
+            click.echo(f"\r{self._line(None)}\x1b[K", nl=False, err=True)
+        else:
+            if self._bar is None:
+                click.echo("\r\x1b[K", nl=False, err=True)
+                self._bar = click.progressbar(length=self._size, label="Packing", file=sys.stderr)
+                self._bar.__enter__()
+            self._bar.update(max(min(copied, self._size) - self._bar.pos, 0))
+
+    def _line(self, copied: int | None) -> str:
+        seconds = time.monotonic() - self._began
+        if copied is not None:
+            return f"Packing, {seconds:.0f} s, {copied / self._size:.0%}"
+        width = shutil.get_terminal_size().columns - len("Packing, 99999 s: ")
+        said = f": {self._log.line[:width]}" if self._log.line else ""
+        return f"Packing, {seconds:.0f} s{said}"
 
     def _copied(self) -> int | None:
         """Bytes copied so far; None while nothing is being copied, or cannot be seen."""
@@ -135,7 +154,30 @@ class Progress:
             return None if self._bar is None else self._size
 
     def __exit__(self, *exception: object) -> None:
+        self._log.end()
         if self._bar is not None:
             self._bar.__exit__(*exception)
-        elif self._shown:
+        elif self._terminal:
             click.echo(err=True)
+
+
+class _LastLine(logging.Handler):
+    """What RelStorage has logged last."""
+
+    SOURCE = "relstorage"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = ""
+
+    def listen(self) -> None:
+        logger = logging.getLogger(self.SOURCE)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def end(self) -> None:
+        logging.getLogger(self.SOURCE).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.line = record.getMessage()

@@ -174,7 +174,11 @@ def _log_to(place: Place) -> None:
 
 
 def _storage(place: Place, seconds: float) -> FileStorage:
-    return until_open(lambda: FileStorage(place.file, blob_dir=place.blobs), place.file, seconds)
+    def opened() -> FileStorage:
+        # A pack that kept what it removes, in Data.fs.old, would give back no room.
+        return FileStorage(place.file, blob_dir=place.blobs, pack_keep_old=False)
+
+    return until_open(opened, place.file, seconds)
 
 
 if __name__ == "__main__":
