@@ -12,6 +12,7 @@ on the hub.
 import _socket
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from nti.appserver.handover.folder import SUFFIX, Folder, folder_for
@@ -24,6 +25,9 @@ from nti.appserver.metrics import Counter
 #: The PROXY protocol's second version: its signature, and the bytes before its addresses.
 _PROXY_2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _PROXY_2_SIZE = 16
+
+#: Workers that are asked to take a connection which any of them may have.
+TRIED = 4
 
 given = Counter(
     "appserver_connections_handed_over_total",
@@ -72,26 +76,29 @@ class Handover:
         """Whether the connection with its request has gone to another worker."""
         if conn.listener.tls is not None:
             return False
-        name = self._named(conn, data)
-        if not name or name == self._own:
-            return False
-        if not pass_on(self._folder, name, conn.sock.fileno(), _described(conn), data):
+        for name in self._candidates(conn, data):
+            if name == self._own:
+                return False
+            if pass_on(self._folder, name, conn.sock.fileno(), _described(conn), data):
+                given.inc()
+                conn.unwatch()
+                disregard(conn.listener.loop, conn.sock.fileno())
+                conn.close()
+                return True
             kept.inc()
-            return False
-        given.inc()
-        conn.unwatch()
-        disregard(conn.listener.loop, conn.sock.fileno())
-        conn.close()
-        return True
+        return False
 
-    def _named(self, conn: Connection, data: bytes) -> str:
-        """The socket of the worker that the request belongs to; "" for this one."""
+    def _candidates(self, conn: Connection, data: bytes) -> Sequence[str]:
+        """The sockets of workers that may serve the request, the first one first.
+
+        A worker that drains takes no connections, so its own is not among them.
+        """
         proxied = not (conn.seen or conn.listener.fast_first)
         owner = self._owner(_past_proxy(data) if proxied else data)
         if owner != ANY:
-            return owner + SUFFIX if owner else ""
+            return (owner + SUFFIX,) if owner else ()
         names = self._folder.names()
-        return random.choice(names) if names else ""
+        return random.sample(names, min(len(names), TRIED))
 
     # -- taking
 
