@@ -9,10 +9,10 @@ This package is imported after patching, never in gunicorn's arbiter:
 `threading.local`, and an import before patching would share it among all.
 """
 
+from nti.appserver.transactions.connections import ForeignUse
 from nti.appserver.transactions.current import NoUnitOfWork
 from nti.appserver.transactions.databases import configure, use_database
 from nti.appserver.transactions.effects import on_abort, on_commit
-from nti.appserver.transactions.leases import ForeignUse
 from nti.appserver.transactions.middleware import TransactionMiddleware
 from nti.appserver.transactions.units import allow_writes, connection, run
 

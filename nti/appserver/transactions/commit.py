@@ -60,13 +60,13 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         unit = self.unit
         assert unit is not None
         if not self._resources:
-            super().nti_commit()
+            self.commit()
             unit.take_effects()
             self._ended(COMMITTED)
             return
         unit.annotate(self)
         began = perf_counter()
-        super().nti_commit()
+        self.commit()
         COMMIT_SECONDS.observe(perf_counter() - began)
         queue = unit.take_effects()
         self._ended(COMMITTED)
@@ -85,12 +85,15 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             return
         queue = unit.take_effects()
         if not self._resources and queue is None:
-            super().nti_abort()
+            if self._before_abort or self._after_abort or len(self._synchronizers):
+                self.abort()
+            else:
+                self._free()  # nobody is to be told
             self._ended(self.outcome)
             return
         arrived = later = None
         try:
-            arrived = shielded(unit, super().nti_abort)
+            arrived = shielded(unit, self.abort)
         finally:
             self._ended(self.outcome)
             if queue is not None:
@@ -112,7 +115,8 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         undone. From there on, and while it is undone, none comes through.
         """
         unit = self.unit
-        assert unit is not None
+        if not self._resources or unit is None:
+            return
         managers = sorted(self._resources, key=rm_key)
         try:
             for each in managers:
@@ -175,4 +179,5 @@ def begin_attempt(tx: Any, unit: "Unit") -> UnitTransaction:
     """Make the transaction that the loop has just begun the unit's own."""
     tx.__class__ = UnitTransaction
     tx.unit = unit
+    unit.refresh()
     return tx  # type: ignore[no-any-return]

@@ -4,14 +4,9 @@ A unit of work takes at most one lease of a database, when it first asks for a
 connection, and gives it back at its end; connections to the other databases of
 a multi-database hang on it. When all are taken it waits its turn. `take` is the
 only place that waits; the mutex is never held across a wait.
-
-`LeasedConnection` notices when an object is used outside of the unit of work
-that its connection is leased to: in a greenlet that was spawned inside it, or
-after its end.
 """
 
 import contextlib
-import gc
 import logging
 import sys
 import threading
@@ -21,21 +16,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ZODB.Connection import Connection
-from ZODB.POSException import ConflictError
-from ZODB.utils import oid_repr, z64
 
-from nti.appserver.errors import AppServerError, ServiceUnavailable
+from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.hub import native
 from nti.appserver.settings import Settings
-from nti.appserver.transactions.current import slot
-from nti.appserver.transactions.instruments import (
-    FOREIGN_USES,
-    KEPT_OBJECTS,
-    LEASE_WAIT_SECONDS,
-    LEASES,
-    LEASES_LOST,
+from nti.appserver.transactions.connections import (
+    LeasedConnection,
+    lend,
+    part,
+    report_kept,
+    take_back,
 )
-from nti.appserver.transactions.turns import is_contended
+from nti.appserver.transactions.instruments import LEASE_WAIT_SECONDS, LEASES, LEASES_LOST
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -48,83 +40,8 @@ _INNER = ("nti.appserver.transactions", "nti.appserver.pyramid", "pyramid", "ZOD
 #: Whether a function belongs to one of these; a cache.
 _is_inner: dict[Any, bool] = {}
 
-#: Kept objects, or leases, that one report names.
+#: Leases that one report names.
 _NAMED = 10
-
-
-class ForeignUse(AppServerError):
-    """An object was changed outside of the unit of work that its connection belongs to."""
-
-
-class LeasedConnection(Connection):  # type: ignore[misc]
-    """A ZODB connection that knows the unit of work it is leased to."""
-
-    unit: "Unit | None" = None
-    _reported = False
-    #: Objects that somebody has changed in memory without being allowed to.
-    _spoiled: tuple[bytes, ...] = ()
-
-    def open(self, transaction_manager: Any = None, delegate: bool = True) -> None:
-        """Belong to a transaction manager, with every object as it is stored."""
-        if self._spoiled:
-            self._cache.invalidate(list(self._spoiled))
-            self._spoiled = ()
-        super().open(transaction_manager, delegate)
-
-    def setstate(self, obj: Any) -> None:
-        """Load an object's state; a foreign use is reported, and goes on."""
-        if self.unit is not slot.unit and self.unit is not None and not self._is_ours():
-            self._report(obj)
-        super().setstate(obj)
-
-    def register(self, obj: Any) -> None:
-        """Note that an object has changed.
-
-        :raises ForeignUse: by a greenlet or unit of work that it does not belong
-            to; the one it belongs to fails, too, since the object may have been
-            changed in memory by then.
-        :raises ConflictError: another one has its turn at the object; there will
-            be another attempt, even if this is swallowed.
-        """
-        unit = self.unit
-        if unit is None:
-            if self.opened is None:
-                raise self._foreign_write(obj)
-        else:
-            if unit is not slot.unit and not self._is_ours():
-                unit.refused = self._foreign_write(obj)
-                raise unit.refused
-            if unit.attempts_left and unit.turn is None and is_contended(obj._p_oid):
-                super().register(obj)  # it may be changed in memory already; the abort undoes that
-                unit.refused = ConflictError(object=obj)
-                raise unit.refused
-        super().register(obj)
-
-    def _is_ours(self) -> bool:
-        inner = slot.unit
-        while inner is not None:
-            if inner is self.unit:
-                return True
-            inner = inner.outer
-        return False
-
-    def _foreign_write(self, obj: Any) -> ForeignUse:
-        FOREIGN_USES.labels("write").inc()
-        self._spoiled += (obj._p_oid,)
-        return ForeignUse(f"{self._words(obj)}; look it up in the unit of work that changes it")
-
-    def _report(self, obj: Any) -> None:
-        FOREIGN_USES.labels("read").inc()
-        if not self._reported:
-            self._reported = True
-            logger.error("%s", self._words(obj), stack_info=True)
-
-    def _words(self, obj: Any) -> str:
-        owner = self.unit.label if self.unit is not None else "a unit of work that is over"
-        user = slot.unit.label if slot.unit is not None else "a greenlet that runs no unit of work"
-        return (
-            f"{type(obj).__name__} {oid_repr(obj._p_oid)} belongs to {owner} and was used by {user}"
-        )
 
 
 class Lease:
@@ -222,7 +139,7 @@ class Leases:
             connection = self._idle.pop()
         except IndexError:
             return self._db.open(manager)
-        connection.open(manager)
+        lend(connection, manager)
         return connection
 
     def lose(self, connection: Any) -> None:
@@ -230,6 +147,7 @@ class Leases:
         with contextlib.suppress(Exception):
             connection.transaction_manager.abort()
         with contextlib.suppress(Exception):
+            part(connection)
             connection._release_resources()
         LEASES.dec()
         self._release()
@@ -299,48 +217,33 @@ def _close(connection: Any, debug: bool) -> None:
         connection.transaction_manager.abort()
     if debug:
         report_kept(connection, unit)
-    for each in connection.connections.values():
-        each.unit = None
-        each._reported = False
-        each.close(primary=False)
-
-
-def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:
-    """Debug mode: log and return the objects that something still refers to.
-
-    All are made ghosts, so they do not keep one another; what the cache still
-    knows then is referred to from elsewhere.
-    """
-    connection.cacheMinimize()
-    gc.collect()
-    root = connection._cache.get(z64)
-    kept = [obj for obj in connection._cache.cache_data.values() if obj is not root]
-    if kept:
-        KEPT_OBJECTS.inc(len(kept))
-        named = ", ".join(f"{type(obj).__name__} {oid_repr(obj._p_oid)}" for obj in kept[:_NAMED])
-        label = unit.label if unit is not None else "a unit of work"
-        logger.error("%s ends, and %d of its objects are kept: %s", label, len(kept), named)
-    return kept
+    take_back(connection)
 
 
 def _caller() -> list[tuple[Any, int]]:
-    """Up to two frames outside of this machinery; their code and line."""
-    frame: Any = sys._getframe(4)
+    """The frame outside of this machinery, and the one that called it; their code and line."""
+    frame: Any = sys._getframe(5)
     found: list[tuple[Any, int]] = []
     while frame is not None:
         code = frame.f_code
         inner = _is_inner.get(code)
         if inner is None:
-            name = frame.f_globals.get("__name__") or ""
-            if len(_is_inner) > 10_000:
-                _is_inner.clear()
-            inner = _is_inner[code] = name.startswith(_INNER)
+            inner = _note(frame)
         if not inner:
             found.append((code, frame.f_lineno))
-            if len(found) == 2:
-                break
+        if len(found) == 2 or (inner and found):
+            break
         frame = frame.f_back
     return found
+
+
+def _note(frame: Any) -> bool:
+    """Whether a frame's function belongs to the machinery, remembered."""
+    if len(_is_inner) > 10_000:
+        _is_inner.clear()
+    name = frame.f_globals.get("__name__") or ""
+    inner = _is_inner[frame.f_code] = name.startswith(_INNER)
+    return inner
 
 
 def _place(frames: list[tuple[Any, int]]) -> str:

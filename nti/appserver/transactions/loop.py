@@ -16,6 +16,7 @@ from random import SystemRandom, uniform
 from typing import TYPE_CHECKING, Any
 
 from nti.transactions.loop import TransactionLoop
+from perfmetrics.clientstack import ClientStack  # type: ignore[import-untyped]
 from transaction.interfaces import AlreadyInTransaction
 
 from nti.appserver.errors import AppServerError
@@ -75,11 +76,16 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
             raise unit.arrived
         return result
 
+    @staticmethod
+    def _statsd_client() -> Any:
+        """The process's own; asking for a greenlet's costs a thread-local for each request."""
+        return ClientStack.default
+
     def get_transaction_manager_for_call(self, unit: "Unit", *_: Any) -> Any:
         return unit.manager
 
-    def describe_transaction(self, unit: "Unit", *_: Any) -> str:
-        return unit.description
+    def describe_transaction(self, *_: Any) -> None:
+        """Nothing: `Unit.annotate` does it, for transactions that are committed."""
 
     def prep_for_retry(self, attempts_remaining: int, tx: Any, unit: "Unit", *_: Any) -> None:
         unit.attempts_left = attempts_remaining

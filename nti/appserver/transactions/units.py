@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import transaction
 
+from nti.appserver.request_id import current_request_id
 from nti.appserver.transactions.commit import UnitTransaction
+from nti.appserver.transactions.connections import refresh
 from nti.appserver.transactions.current import current_unit, slot
 from nti.appserver.transactions.databases import (
     database_of_process,
@@ -133,6 +135,12 @@ class Unit:
             lease = leases[id(db)] = leases_of(db).take(self)
         return lease.connection
 
+    def refresh(self) -> None:
+        """A transaction has begun: what it has leased before sees what is stored by now."""
+        if self._leases:
+            for lease in self._leases.values():
+                refresh(lease.connection)
+
     def leases(self) -> list[Lease]:
         """What it has leased, for reports."""
         return list((self._leases or {}).values())
@@ -164,7 +172,12 @@ class Unit:
             turn.end()
 
     def annotate(self, tx: Any) -> None:
-        """Name the user in a transaction that is about to be committed."""
+        """Describe a transaction that is about to be committed, its request and its user."""
+        if request_id := current_request_id():
+            tx.setExtendedInfo("request_id", request_id)
+        if self.description:
+            noted = tx.description
+            tx.description = f"{self.description}\n{noted}" if noted else self.description
         if self.user is not None and not tx.user:
             name = self.user()
             if name:
