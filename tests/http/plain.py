@@ -5,6 +5,7 @@ Imported by the workers of the servers under test. It is gunicorn's configuratio
 
 import io
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -110,6 +111,13 @@ def raises(environ: Environ, start: Start) -> Iterable[bytes]:
     raise {"os": FileNotFoundError, "time": TimeoutError}[environ["QUERY_STRING"]]("on purpose")
 
 
+def sleeps(environ: Environ, start: Start) -> Iterable[bytes]:
+    environ["wsgi.errors"].write("asleep\n")
+    time.sleep(60)
+    start("200 OK", [])
+    return [b"awake"]
+
+
 def large(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", [("Content-Length", str(len(TEXT) * 20))])
     return [TEXT * 20]
@@ -127,7 +135,7 @@ PATHS = {
     f"/{function.__name__}": function
     for function in (
         another, echo, fails, file, hints, hoppish, invalid, large, lines, nothing, pieces, raises,
-        short, status, trailers, writes,
+        short, sleeps, status, trailers, writes,
     )
 }  # fmt: skip
 
