@@ -85,10 +85,10 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             return
         queue = unit.take_effects()
         if not self._resources and queue is None:
-            if self._before_abort or self._after_abort or len(self._synchronizers):
+            if self._is_anybody_told():
                 self.abort()
             else:
-                self._free()  # nobody is to be told
+                self._free()
             self._ended(self.outcome)
             return
         arrived = later = None
@@ -101,6 +101,13 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         arrived = arrived or later
         if arrived is not None:
             raise arrived
+
+    def _is_anybody_told(self) -> bool:
+        """Whether an abort with no data managers does more than end the transaction."""
+        told = self._synchronizers
+        if told is _NoSynchronizers:  # the application has ended it already
+            return True
+        return bool(self._before_abort or self._after_abort or len(told))
 
     def _ended(self, outcome: Any) -> None:
         outcome.inc()
