@@ -1,6 +1,11 @@
 """Several databases commit together, or none does."""
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,7 @@ from relstorage.storage import RelStorage
 from sqlalchemy.orm import Session, sessionmaker
 
 from nti.appserver.testing.postgresql import PostgreSQL, find_programs
+from nti.appserver.testing.process import GunicornProcess
 from nti.appserver.transactions import connection, on_commit, run, use_database
 
 from .conftest import join
@@ -111,3 +117,50 @@ def test_rows_of_postgresql_and_objects(session: Any, tmp_path: Any) -> None:
     assert run(seen) == (3, [1, 3])
     database.close()
     assert transaction.manager.manager._txn is None
+
+
+@pytest.fixture
+def site(server: PostgreSQL, tmp_path: Path) -> Iterator[GunicornProcess]:
+    """Our worker, serving tests/transactions/sql_app.py."""
+    server.create_database("served")
+    url = server.url("served")
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connected:
+        connected.execute(sqlalchemy.text("create table rows (value integer primary key)"))
+        connected.execute(sqlalchemy.text("create table counter (value integer)"))
+        connected.execute(sqlalchemy.text("insert into counter values (0)"))
+    engine.dispose()
+    environ = {
+        "NTI_APPSERVER_APPLICATION": "tests.transactions.sql_app:main",
+        "NTI_APPSERVER_STORAGE": f"file://{tmp_path}/data.fs",
+        "NTI_APPSERVER_ATTEMPTS": "20",
+        "ROWS": url,
+    }
+    app, root = "nti.appserver.gunicorn:app", str(Path(__file__).parents[2])
+    with GunicornProcess(app, "--pythonpath", root, cwd=tmp_path, environ=environ) as site:
+        yield site.wait_until_serving()
+
+
+def post(url: str) -> int:
+    """The status of the answer."""
+    try:
+        with urllib.request.urlopen(url, b"", timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as problem:
+        problem.close()
+        return problem.code
+
+
+def test_rows_of_postgresql_and_objects_in_a_patched_process(site: GunicornProcess) -> None:
+    """Under our worker, many requests at a time; some fail while they commit."""
+    phases = ["", "?fails=tpc_begin", "?fails=commit", "?fails=tpc_vote"]
+    paths = [f"{site.url}/add/{number}{phases[number % 4]}" for number in range(40)]
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(post, paths))
+        good = [number for number, status in enumerate(answers) if status == 200]
+        assert good == list(range(0, 40, 4))
+        assert set(answers) == {200, 500}
+        assert set(clients.map(post, [f"{site.url}/count"] * 40)) == {200}
+    with urllib.request.urlopen(f"{site.url}/seen", timeout=60) as answer:
+        found = json.load(answer)
+    assert found == {"rows": good, "objects": good, "counters": [40, 40], "prepared": 0}
