@@ -14,9 +14,7 @@ from typing import Any
 
 from pyramid.response import Response
 from pyramid.router import default_execution_policy
-from transaction.interfaces import TransientError
 
-from nti.appserver.errors import HTTPFault
 from nti.appserver.pyramid.request import equip
 from nti.appserver.pyramid.retries import before_retry, is_retryable
 from nti.appserver.pyramid.tween import drop_stream, end_or_stream
@@ -93,7 +91,7 @@ class _Exchange:
                     turn, unit.turn = unit.turn, None
             except BaseException as problem:
                 drop_stream(unit)
-                if isinstance(problem, (HTTPFault, TransientError)) and has_answer(problem, unit):
+                if has_answer(problem, unit):
                     return _refused(problem, unit)
                 raise
             finally:
@@ -176,7 +174,7 @@ class _Exchange:
         return turn
 
 
-def _refused(problem: Exception, unit: Unit) -> Response:
+def _refused(problem: BaseException, unit: Unit) -> Response:
     """The response to a failure whose answer is known, 503 for conflicts."""
     fault = fault_of(problem, unit)
     response = Response(

@@ -100,7 +100,7 @@ def _open(uri: str, settings: Settings, patience: float) -> DB:
 
 def _open_uri(uri: str, settings: Settings) -> DB:
     if uri.startswith("zconfig:"):
-        return zconfig.open_databases(uri)
+        return zconfig.open_databases(uri, settings)
     factory, options = uris.resolve(uri, settings)
     if "connection_pool_size" not in uri:
         # Past its pool size ZODB logs a warning with each connection.

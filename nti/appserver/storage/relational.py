@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub import native
 from nti.appserver.settings import MIB, Settings
+from nti.appserver.storage.mute import bound_waits
 
 POSTGRESQL = ("postgresql", "postgres")
 SQLITE = ("sqlite",)
@@ -31,8 +32,13 @@ _LIBPQ = (
 )
 LIBPQ = frozenset(_LIBPQ.split())
 
-#: A server that takes no connection is given up after so many seconds, if the URI says nothing.
-CONNECT_TIMEOUT_SECONDS = 10
+#: Seconds until a connection is given up: not taken, or over a network that is cut.
+DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
 
 Resolved = tuple[Callable[[], Any], dict[str, Any]]
 
@@ -52,6 +58,8 @@ def resolve(uri: str, settings: Settings) -> Resolved:
             f"storage {uri.partition(':')[0]}:// needs RelStorage, which is not here ({problem})",
             mend="pip install nti.appserver[relstorage]",
         ) from None
+    if native.is_patched():
+        bound_waits(settings.storage_timeout)
     query = dict(parse_qsl(urlsplit(uri).query, strict_parsing=bool(urlsplit(uri).query)))
     with_adapter = _sqlite if uri.startswith(SQLITE) else _postgresql
     make_adapter, given = with_adapter(uri, query, settings)
@@ -86,13 +94,16 @@ def _postgresql(
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or "
             "postgresql://USER@/DATABASE?host=FOLDER for a unix socket",
         )
-    parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT_SECONDS))
+    for name, value in DEFAULTS.items():
+        parameters.setdefault(name, value)
     connection = dsn(parameters)
     identity = {name: parameters.get(name) for name in ("host", "port", "dbname", "service")}
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     given = {
         "blob_dir": os.path.join(os.path.abspath(settings.var), "cache", f"blobs-{digest}"),
         "blob_cache_size": str(BLOB_CACHE_BYTES),
+        # Less than a wait for the database may last, so that this is what ends it.
+        "commit_lock_timeout": str(max(1, int(settings.storage_timeout / 2))),
         **{name: value for name, value in query.items() if name not in LIBPQ},
     }
 

@@ -6,6 +6,7 @@ are opened beside it, so that references and mounts between them work.
 
 import io
 import os
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,9 @@ import ZConfig
 from ZODB.DB import DB
 
 from nti.appserver.errors import ConfigurationError
+from nti.appserver.hub import native
+from nti.appserver.settings import Settings
+from nti.appserver.storage.mute import bound_waits
 
 SCHEMA = """
 <schema>
@@ -23,7 +27,7 @@ SCHEMA = """
 """
 
 
-def open_databases(uri: str) -> DB:
+def open_databases(uri: str, settings: Settings) -> DB:
     """Open every database of the file that `uri` names; return the one after `#`, or the first.
 
     A file that has only storages gives a database around the one named.
@@ -39,6 +43,8 @@ def open_databases(uri: str) -> DB:
             f"storage is {uri!r}, and that file has {', '.join(map(repr, names)) or 'nothing'}",
             "the name of a <zodb> section in it",
         )
+    if native.is_patched() and "relstorage" in sys.modules:  # the file has imported it
+        bound_waits(settings.storage_timeout)
     wanted = names.index(parts.fragment) if parts.fragment else 0
     if not config.databases:
         return DB(sections[wanted].open())

@@ -20,10 +20,9 @@ from nti.appserver.testing.process import PATIENCE_SECONDS, wait_until
 
 SERVER_USER = "postgres"
 
-#: Nothing survives the test, so nothing need reach the disk.
+#: Nothing survives the test, so nothing need reach the disk; a killed server loses no commit.
 _OPTIONS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "listen_addresses": "",
@@ -74,15 +73,23 @@ class PostgreSQL:
         return self.dsn(name)
 
     def start(self) -> "PostgreSQL":
-        """Make the cluster, start the server, return when it takes connections."""
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, SERVER_USER, SERVER_USER)
-        data = str(self.folder / "data")
-        self._run("initdb", "-D", data, "-A", "trust", "-U", SERVER_USER, "--no-sync")
+        """Make the cluster, or take up that of a server that was killed; return when it answers."""
+        data = self.folder / "data"
+        if not data.exists():
+            if os.geteuid() == 0:
+                shutil.chown(self.folder, SERVER_USER, SERVER_USER)
+            self._run("initdb", "-D", str(data), "-A", "trust", "-U", SERVER_USER, "--no-sync")
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         with open(self.log, "ab") as output:
             self.process = subprocess.Popen(
-                [str(self.programs / "postgres"), "-D", data, "-k", str(self.folder), *options],
+                [
+                    str(self.programs / "postgres"),
+                    "-D",
+                    str(data),
+                    "-k",
+                    str(self.folder),
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -91,6 +98,20 @@ class PostgreSQL:
             )
         wait_until(self._answers, f"PostgreSQL answers, see {self.log}")
         return self
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes, and wait until the first is gone; `start` goes on."""
+        assert self.process is not None, "not started"
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_SECONDS)
+
+    def processes(self) -> list[int]:
+        """The server and its children, each of which has a session of its own."""
+        assert self.process is not None, "not started"
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [self.process.pid, *map(int, children.read_text().split())]
 
     def stop(self) -> None:
         """End the server at once and remove its files."""

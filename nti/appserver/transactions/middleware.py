@@ -14,6 +14,7 @@ from transaction.interfaces import TransientError
 
 from nti.appserver.errors import HTTPFault, ServiceUnavailable
 from nti.appserver.settings import Settings
+from nti.appserver.storage.errors import away
 from nti.appserver.transactions.bodies import ReplayInput
 from nti.appserver.transactions.databases import configure, settings_of_process
 from nti.appserver.transactions.instruments import UNAVAILABLE
@@ -139,14 +140,11 @@ class Exchange:
         try:
             loop_of(attempts).carry_out(unit, self._attempt, ())
             streams = self._answer.rest is not None
-        except (HTTPFault, TransientError) as problem:
+        except BaseException as problem:
             self._answer.close()
             if not has_answer(problem, unit):
                 raise
             return refuse(problem, unit, self._start_response)
-        except BaseException:
-            self._answer.close()
-            raise
         finally:
             unit.leave()
             if not streams:
@@ -273,12 +271,14 @@ def has_answer(problem: BaseException, unit: Unit) -> bool:
     What arrived after the commit, or conflicts after it, is not: an answer that
     asks to try again would be wrong. It is raised, and the server ends the request.
     """
+    if not isinstance(problem, (HTTPFault, TransientError)) and away(problem) is None:
+        return False
     if not unit.committed:
         return True
     return problem is not unit.arrived and isinstance(problem, HTTPFault)
 
 
-def refuse(problem: Exception, unit: Unit, start_response: StartResponse) -> Iterable[bytes]:
+def refuse(problem: BaseException, unit: Unit, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a failure whose answer is known, 503 for conflicts."""
     fault = fault_of(problem, unit)
     body = fault.detail.encode() + b"\n"
@@ -291,12 +291,15 @@ def refuse(problem: Exception, unit: Unit, start_response: StartResponse) -> Ite
     return [body]
 
 
-def fault_of(problem: Exception, unit: Unit) -> HTTPFault:
+def fault_of(problem: BaseException, unit: Unit) -> HTTPFault:
     """The fault that a failed unit of work is answered with; logged where it is ours."""
     if isinstance(problem, HTTPFault):
         if problem.status >= 500:
             logger.warning("%s: %s", unit.label, problem)
         return problem
     UNAVAILABLE.inc()
+    if (fault := away(problem)) is not None:
+        logger.warning("%s: %s (%s)", unit.label, fault, problem)
+        return fault
     logger.warning("%s conflicted to the last: %s", unit.label, problem)
     return ServiceUnavailable("Others changed the same at the same time.", retry_after=1)
