@@ -10,8 +10,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-#: How long a slot is, and so how late a deadline may be kept. Never early.
-SLOT_SECONDS = 0.1
+#: How long a slot is. A deadline is kept at most two slots late (one until its slot is over, one
+#: until the sweeper comes), never early.
+SLOT_SECONDS = 0.05
 
 #: No deadline.
 NEVER = float("inf")
@@ -42,7 +43,7 @@ class Deadlines(Generic[_T]):
         self._swept = int(monotonic() / SLOT_SECONDS)
 
     def start(self) -> None:
-        """Sweep from now on, every 100 ms."""
+        """Sweep from now on, every slot."""
         self._timer.start(self._sweep)
 
     def stop(self) -> None:
