@@ -71,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def running(site: Site) -> Iterator[Callable[[str], Front]]:
     """Starts a front when it is first asked for."""
-    started: dict[str, Front] = {}
+    started: dict[str, Front | AssertionError] = {}
     kinds = {kind.name: kind for kind in FRONTS}
     with contextlib.ExitStack() as stack:
 
@@ -79,8 +79,14 @@ def running(site: Site) -> Iterator[Callable[[str], Front]]:
             if name not in started:
                 if name.startswith("pound"):
                     programs.need("pound")
-                started[name] = Front(kinds[name], site).start(stack)
-            return started[name]
+                try:
+                    started[name] = Front(kinds[name], site).start(stack)
+                except AssertionError as problem:
+                    started[name] = problem
+            found = started[name]
+            if isinstance(found, AssertionError):
+                raise found
+            return found
 
         yield start
 

@@ -92,10 +92,16 @@ class Front:
         self._context = site.context if kind.tls else None
 
     def start(self, stack: contextlib.ExitStack) -> "Front":
-        for process in self.kind.start(self):
-            stack.enter_context(process)
-        ports = {self.plain, self.port}
-        wait_until(lambda: all(map(programs.listening, ports)), f"{self.kind.name} listens")
+        """Start the programs on this stack; fail with the output of one that has ended."""
+        started = [stack.enter_context(process) for process in self.kind.start(self)]
+
+        def listens() -> bool:
+            for process in started:
+                assert process.process is not None
+                assert process.process.poll() is None, process.output()
+            return all(map(programs.listening, {self.plain, self.port}))
+
+        wait_until(listens, f"{self.kind.name} listens")
         return self
 
     @property
