@@ -120,9 +120,11 @@ def test_sessions_of_a_worker_that_was_killed_are_unknown(
 ) -> None:
     polling, pid = opened()
     os.kill(pid, signal.SIGKILL)
-    polling.close()
+    again = Polling(workers.url, (), 30)
+    again.sid = polling.sid
     with pytest.raises(RequestFailed, match="Session ID unknown") as failed:
-        polling.receive()
+        again.receive()
+    again.close()
     assert failed.value.status == 400
     # Its socket goes as soon as it is tried, and new sessions are opened elsewhere.
     for _ in range(8):
