@@ -44,7 +44,9 @@ def test_workers_share_one_server_which_ends_with_them(folder: Path) -> None:
     assert (folder / "var").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("how", ["HUP", "worker killed", "recycled"])
+@pytest.mark.parametrize(
+    "how", ["HUP", "worker killed", pytest.param("recycled", marks=pytest.mark.soak)]
+)
 def test_a_worker_that_is_replaced_leaves_no_client_behind(folder: Path, how: str) -> None:
     options = ("--max-requests", "5") if how == "recycled" else ()
     with Site(folder, "-w", "2", *options) as site:
@@ -156,6 +158,7 @@ def test_two_sites_in_one_folder_share_the_server(folder: Path) -> None:
     until_gone(folder)
 
 
+@pytest.mark.soak
 def test_a_runtime_folder_that_is_removed_is_made_anew(folder: Path) -> None:
     """As cleaners of temporary folders do; the server would be out of reach for the next worker."""
     with Site(folder) as site:

@@ -10,6 +10,7 @@ import transaction
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings
 from nti.appserver.storage import open_database
+from nti.appserver.storage.relational import dsn
 
 HOLDER = (
     "import sys, ZODB.FileStorage\n"
@@ -68,13 +69,48 @@ def test_all_databases_of_a_zconfig_file_are_open_together(tmp_path: Path) -> No
     [
         ("none", "storage is 'none'"),
         ("mongodb://x", "begins with file://"),
+        ("sqlit://x", "did you mean sqlite"),
+        ("file:x", "expected file://"),
         ("file:///nowhere/at/all/Data.fs", "make the folder"),
+        ("file:///", "a folder; expected a file in it"),
+        ("memory://?cache=1", "unknown option cache"),
+        ("demo:(memory://)", "invalid uri"),
+        ("zeo://host:port", "Port could not be cast"),
+        ("zeo://127.0.0.1:1?wait_timeout=1", "its server is not there"),
         ("zconfig:///nowhere/zodb.conf", "nowhere"),
+        ("postgresql://", "a postgresql:// URI without a database"),
+        ("postgresql://user@/objects?host=/nowhere", "its server is not there"),
+        ("postgresql://user@/objects?driver=odbc", "'odbc' is not available"),
+        ("postgresql://user@/objects?keep_histry=1", "unknown option keep_histry"),
+        ("sqlite://", "a sqlite:// URI without a folder"),
+        ("sqlite:///dev/null", "cannot be opened"),
     ],
 )
-def test_what_cannot_be_opened_is_named(uri: str, said: str) -> None:
+def test_what_cannot_be_opened_is_named(uri: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        open_database(uri, Settings())
+        open_database(uri, Settings(var=str(tmp_path)), wait=0)
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    for uri in (
+        "postgresql://user:hunter2@127.0.0.1:1/objects",
+        "postgresql://127.0.0.1:1/objects?user=x&password=hunter2",
+        "zeo://127.0.0.1:1?wait_timeout=1&username=x&password=hunter2",
+    ):
+        with pytest.raises(ConfigurationError, match=r"\*\*\*") as caught:
+            open_database(uri, Settings(var=str(tmp_path)), wait=0)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"host": "/run/db", "dbname": "objects"}, "host='/run/db' dbname='objects'"),
+        ({"password": "it's a \\"}, "password='it\\'s a \\\\'"),
+    ],
+)
+def test_what_libpq_is_given(parameters: dict[str, str], expected: str) -> None:
+    assert dsn(parameters) == expected
 
 
 def test_a_file_of_another_process_is_waited_for(tmp_path: Path) -> None:

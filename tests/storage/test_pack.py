@@ -60,7 +60,12 @@ def packed(storage: str, folder: Path, meanwhile: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize(
     "kind",
-    ["embedded", "zeo", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+    [
+        "embedded",
+        "sqlite",
+        pytest.param("zeo", marks=pytest.mark.soak),
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+    ],
 )
 def test_the_site_goes_on_meanwhile(kind: str, tmp_path: Path) -> None:
     with ExitStack() as stack:

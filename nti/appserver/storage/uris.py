@@ -44,6 +44,8 @@ def resolve(uri: str, settings: Settings) -> Resolved:
     scheme = uri.partition(":")[0]
     if scheme in WITH_SLASHES and not uri.startswith(f"{scheme}://"):
         raise ConfigurationError(shown, f"{scheme}://")
+    if scheme == "file" and os.path.isdir(uri.partition("://")[2].partition("?")[0]):
+        raise ConfigurationError(f"{shown}, a folder", "a file in it, such as Data.fs")
     try:
         if scheme in (*relational.POSTGRESQL, *relational.SQLITE):
             factory, options = relational.resolve(uri, settings)
