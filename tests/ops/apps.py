@@ -41,6 +41,8 @@ def _trouble(path: str, value: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif path == "/grow":
         _kept.append(bytearray(os.urandom(1024)) * (int(value) * 1024))
+    elif path == "/large":
+        bytearray(int(value) << 20)
 
 
 def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:

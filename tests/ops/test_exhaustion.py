@@ -50,3 +50,24 @@ def test_the_folder_of_records_goes_and_comes_back(serve: Serve) -> None:
     assert answers(site, "/_ops/metrics")
     assert site.output().count("cannot write to") == 1
     assert site.stop(signal.SIGTERM) == 0
+
+
+def test_a_request_that_needs_more_memory_than_there_is(serve: Serve) -> None:
+    """It fails by itself; the worker, and what others do in it, goes on."""
+    site = serve("-w", "1", limit="ulimit -v 4000000").wait_until_serving()
+    worker = site.get("/").body
+    assert site.get("/large?mib=8000").status == 500
+    site.wait_for_output("MemoryError")
+    assert site.get("/").body == worker
+
+
+def test_a_worker_that_the_kernel_kills_for_its_memory(serve: Serve) -> None:
+    """What a memory cgroup does: SIGKILL. The others serve on, and another takes its place."""
+    site = serve("-w", "2", CRASH_LOOP="0").wait_until_serving()
+    wait_until(lambda: len(site.workers()) == 2, "both serve")
+    (first, second) = psutil.Process(site.pid).children()
+    first.kill()
+    wait_until(lambda: answers(site), "the other serves")
+    wait_until(lambda: first.pid not in site.workers() and len(site.workers()) == 2, "two again")
+    assert second.pid in site.workers()
+    site.wait_for_output("was sent SIGKILL! Perhaps out of memory?")
