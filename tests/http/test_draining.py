@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nti.appserver.testing.process import GunicornProcess
+from nti.appserver.testing.process import GunicornProcess, wait_until
 from nti.appserver.testing.websocket import WebSocket
 
 from .client import connect
@@ -44,13 +44,15 @@ def test_term(drained: GunicornProcess) -> None:
 
 
 def test_hup(drained: GunicornProcess) -> None:
-    """Others take over: WebSockets are told to come back, and new requests are served."""
+    """Others take over: WebSockets are told to come back, idle connections go to the new worker."""
     with connect(drained) as idle, WebSocket(f"ws://127.0.0.1:{drained.port}/websocket") as ws:
         ws.send("hi")
         assert ws.receive() == "hi"
         assert idle.ask("/echo").status == 200
         drained.send_signal(signal.SIGHUP)
         assert ws.wait_for_close().code == 1012
-        assert idle.ended()
+        wait_until(lambda: "Worker exiting" in drained.output(), "the old worker has ended")
+        assert idle.ask("/echo", method="POST", body=b"a proxy's").body == b"a proxy's"
+        assert idle.ask("/echo").status == 200
     with connect(drained) as client:
         assert client.ask("/echo").status == 200

@@ -16,11 +16,14 @@ to make it improbable:
 2. What is still idle then is closed, after a last look for bytes that came
    since the loop looked. A request that is found is served.
 
+Where others go on serving and take connections over, there is no race at all:
+a proxy's idle connections on plain sockets go to them, open as they are.
+
 Other peers are browsers and the like, which send a request again by
 themselves: theirs are closed once they have been idle for `CLIENT_SECONDS`.
 
-`run` waits in the main greenlet; everything else is called on the hub or in the
-greenlet that serves, and does not switch.
+`run` and what it calls wait in the main greenlet, `_give` in its own; the rest is
+called on the hub or in the greenlet that serves, and does not switch.
 """
 
 from collections.abc import Callable
@@ -28,14 +31,20 @@ from time import monotonic
 from typing import Any
 
 import gevent
+from gevent.pool import Pool
 
-from nti.appserver.http.connection import PARKED, Connection
+from nti.appserver.http.connection import BUSY, PARKED, Connection
+from nti.appserver.http.deadlines import NEVER
 
 #: How long a trusted peer's idle connection stays open when the worker drains.
 PROXY_SECONDS = 1.0
 
 #: How long any other connection must have been idle to be closed.
 CLIENT_SECONDS = 0.5
+
+#: Idle connections that are given to other workers on a restart, and how many at a time.
+GIVEN = 2000
+AT_A_TIME = 32
 
 #: How long requests may take to end once they were told that the time is over.
 KILLED_SECONDS = 1.0
@@ -84,12 +93,32 @@ class Draining:
         server.keep_seconds = PROXY_SECONDS  # for responses that have begun without `close`
         for callback in list(self._callbacks.values()):
             gevent.spawn(callback, self.reason)
+        if self.reason == "restart" and server.handover is not None:
+            self._give_away()
         self._wait(now + server.worker.cfg.graceful_timeout)
         if server.busy or server.upgraded:
             server.log.warning("Worker graceful timeout (pid:%s)", server.worker.pid)
             server.kill(KILLED_SECONDS)
         for conn in list(server.connections):
             conn.close()
+
+    def _give_away(self) -> None:
+        """Give proxies' idle connections to other workers; those that none takes stay here."""
+        pool = Pool(AT_A_TIME)
+        for conn in list(self._server.connections)[:GIVEN]:
+            ours = conn.listener.tls is None and conn.listener.trusts(conn.peer)
+            if ours and conn.seen and conn.state == PARKED and not conn.buffer:
+                conn.state = BUSY  # what comes from now on stays in the kernel
+                conn.deadline = NEVER
+                pool.spawn(self._give, conn)
+        pool.join()
+
+    def _give(self, conn: Connection) -> None:
+        try:
+            self._server.handover.gives_idle(conn)
+        finally:
+            if conn.state == BUSY:
+                conn.park(b"", PROXY_SECONDS)
 
     def _wait(self, end: float) -> None:
         server = self._server

@@ -79,14 +79,26 @@ class Handover:
         for name in self._candidates(conn, data):
             if name == self._own:
                 return False
-            if pass_on(self._folder, name, conn.sock.fileno(), _described(conn), data):
-                given.inc()
-                conn.unwatch()
-                disregard(conn.listener.loop, conn.sock.fileno())
-                conn.close()
+            if self._give(conn, name, data):
                 return True
-            kept.inc()
         return False
+
+    def gives_idle(self, conn: Connection) -> bool:
+        """Whether an idle connection has gone to any other worker, for when this one ends.
+
+        What its peer sends meanwhile stays in the kernel, for the worker that reads it next.
+        """
+        return any(self._give(conn, name, b"") for name in self._anyone() if name != self._own)
+
+    def _give(self, conn: Connection, name: str, data: bytes) -> bool:
+        if not pass_on(self._folder, name, conn.sock.fileno(), _described(conn), data):
+            kept.inc()
+            return False
+        given.inc()
+        conn.unwatch()
+        disregard(conn.listener.loop, conn.sock.fileno())
+        conn.close()
+        return True
 
     def _candidates(self, conn: Connection, data: bytes) -> Sequence[str]:
         """The sockets of workers that may serve the request, the first one first.
@@ -97,6 +109,9 @@ class Handover:
         owner = self._owner(_past_proxy(data) if proxied else data)
         if owner != ANY:
             return (owner + SUFFIX,) if owner else ()
+        return self._anyone()
+
+    def _anyone(self) -> Sequence[str]:
         names = self._folder.names()
         return random.sample(names, min(len(names), TRIED))
 

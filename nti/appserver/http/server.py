@@ -140,8 +140,11 @@ class HTTPServer:
         self._pool.run(self._serving.stock, conn, b"")
 
     def adopt(self, conn: Connection, data: bytes) -> None:
-        """Hub: serve a connection whose request another worker has read."""
+        """Hub: serve a connection whose request another worker has read; without one, park it."""
         self.connections.add(conn)
+        if not data:
+            self.deadlines.watch(conn, monotonic() + self.keep_seconds)
+            return
         conn.state = BUSY
         self.busy += 1
         serve = self._serving.serve_adopted if self.busy <= self.limit else self._serving.refuse
