@@ -75,11 +75,10 @@ def bare() -> Any:
 
 def ours() -> Any:
     """Over this package."""
-    import ZODB
-
+    from nti.appserver.storage import open_database
     from nti.appserver.transactions import connection, run, use_database
 
-    use_database(ZODB.DB(os.environ["BENCHMARK_DATA"]))
+    use_database(open_database(f"file://{os.environ['BENCHMARK_DATA']}"))
     run(lambda: fill(connection().root()))
     config = Configurator()
     config.include("nti.appserver")

@@ -11,7 +11,7 @@ from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings, load_settings
-from nti.appserver.storage import fork, locks, probe, uris, waiting, zconfig
+from nti.appserver.storage import fork, locks, probe, syncs, uris, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
 from nti.appserver.storage.zeo.client import ClientDefaults, install
 
@@ -45,6 +45,7 @@ def open_database(
     for name, each in _all(database):
         fork.guard(each, shown)
         probe.check(name, each.storage)
+        syncs.share_syncs(each)
     return database
 
 
