@@ -2,8 +2,10 @@
 
 gunicorn fills in every atom of every request. Where its own `Logger` is in use
 and nothing of it is overridden, the atoms are made when the format asks for
-them. Any other logger (statsd, a class of one's own, logconfig) is called as
-gunicorn calls it. Runs in the greenlet of the request.
+them, and where the line goes to one stream as it is, it is written there without
+a `LogRecord`, which costs more than all the atoms. Any other logger (statsd, a
+class of one's own, logconfig) is called as gunicorn calls it. Runs in the
+greenlet of the request.
 """
 
 import logging
@@ -52,6 +54,15 @@ class _Lazy:
         if not logger.isEnabledFor(logging.INFO):
             return
         atoms = Atoms(self, resp, req, environ, seconds)
+        stream = bare_stream(logger)
+        if stream is not None:
+            # The handler's lock is not needed: one thread writes here, and nothing switches.
+            try:
+                stream.write(self._format % atoms + "\n")
+                stream.flush()
+                return
+            except Exception:
+                pass  # logging meets it again, and reports it
         record = logger.makeRecord(
             logger.name, logging.INFO, "(access log)", 0, self._format, (atoms,), None
         )
@@ -71,6 +82,23 @@ class _Lazy:
         made = self._log.atoms(atoms.resp, atoms.req, atoms.environ, taken)
         atoms_by_name: dict[str, Any] = SafeAtoms(made)
         return atoms_by_name
+
+
+def bare_stream(logger: logging.Logger) -> Any:
+    """The stream to which a logger writes messages as they are; None: it does otherwise."""
+    if len(logger.handlers) != 1 or logger.propagate or logger.filters:
+        return None
+    handler = logger.handlers[0]
+    formatter = handler.formatter
+    bare = (
+        type(logger) is logging.Logger
+        and type(handler) in (logging.StreamHandler, logging.FileHandler)
+        and type(formatter) is logging.Formatter
+        and formatter._fmt == "%(message)s"
+        and not handler.filters
+        and handler.level <= logging.INFO
+    )
+    return getattr(handler, "stream", None) if bare else None
 
 
 class Atoms(dict[str, Any]):

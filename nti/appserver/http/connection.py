@@ -136,6 +136,22 @@ class Connection:
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
 
+    def send_both(self, head: bytes, body: bytes) -> None:
+        """`sendall` of both in one go, without copying them together."""
+        try:
+            sent = self.sock.sendmsg((head, body))
+        except WOULD_BLOCK:
+            sent = 0
+        except OSError:
+            self.broken = True
+            raise
+        if sent < len(head):
+            self._send_rest(memoryview(head)[sent:])
+            sent = len(head)
+        sent -= len(head)
+        if sent < len(body):
+            self._send_rest(memoryview(body)[sent:])
+
     def _send_rest(self, rest: memoryview) -> None:
         seconds = self.listener.server.settings.send_timeout
         tls = self.listener.tls is not None

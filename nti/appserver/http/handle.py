@@ -33,6 +33,10 @@ class ClientSocket:
         """Send everything, within `send_timeout` for each part."""
         self._conn.sendall(data)
 
+    def send_both(self, head: bytes, body: bytes) -> None:
+        """Send everything of both, without copying them together."""
+        self._conn.send_both(head, body)
+
     def send(self, data: bytes, flags: int = 0) -> int:
         """Send everything; its size."""
         self._conn.sendall(data)

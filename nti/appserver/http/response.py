@@ -21,14 +21,17 @@ Header = tuple[str, str]
 #: A body up to this is sent with its head; a larger one would cost more to copy than to send.
 JOIN_SIZE = 64 * 1024
 
-#: Header fields that were found valid and have no meaning for us: the text to send.
-_plain: dict[Header, str] = {}
+#: Header fields that were found valid: the text to send, and the length that Content-Length says.
+_plain: dict[Header, tuple[str, int | None]] = {}
 
 #: Status lines that were found valid: the code, and whether they forbid a body.
 _statuses: dict[str, tuple[int, bool]] = {}
 
 #: Bounds what is kept: values that differ every time are longer than most.
 _PLAIN_SIZE = 128
+
+#: Fields that differ every time, or mean something to us.
+_SELDOM_AGAIN = frozenset(("upgrade", "set-cookie", "etag"))
 
 
 class _Clock:
@@ -64,7 +67,7 @@ class Response(StockResponse):  # type: ignore[misc]
         self.cfg = cfg
         self.status: str | None = None
         self.headers: list[Header] = []
-        self.response_length = None
+        self.response_length: int | None = None
         self.chunked = self.must_close = self.headers_sent = self.upgrade = False
         self._omits_body = self._omits_body_warned = False
         self.sent = 0
@@ -89,7 +92,10 @@ class Response(StockResponse):  # type: ignore[misc]
         head = ""
         for header in headers:
             try:
-                head += _plain[header]
+                text, length = _plain[header]
+                if length is not None:
+                    self.response_length = length
+                head += text
                 self.headers.append(header)
             except (KeyError, TypeError):
                 head += self._header(header)
@@ -116,17 +122,16 @@ class Response(StockResponse):  # type: ignore[misc]
     def _header(self, header: Any) -> str:
         """Check one field; the text to send, '' where it is not sent."""
         before = len(self.headers)
-        length = self.response_length
         self.process_headers((header,))
         if len(self.headers) == before:
             return ""
         name, value = self.headers[-1]
         text = f"{name}: {value}\r\n"
-        kept = type(header) is tuple and self.response_length == length and len(text) < _PLAIN_SIZE
-        if kept and name.lower() not in ("content-length", "upgrade", "set-cookie", "etag"):
+        lower = name.lower()
+        if header == (name, value) and len(text) < _PLAIN_SIZE and lower not in _SELDOM_AGAIN:
             if len(_plain) >= TABLE_SIZE:
                 _plain.clear()
-            _plain[header] = text
+            _plain[header] = text, self.response_length if lower == "content-length" else None
         return text
 
     def head(self) -> bytes:
@@ -159,9 +164,9 @@ class Response(StockResponse):  # type: ignore[misc]
             head = self.head()
             self.headers_sent = True
             if len(data) > JOIN_SIZE:
-                self.sock.sendall(head)
-            else:
-                data = head + data
+                self.sock.send_both(head, data)
+                return
+            data = head + data
         self.sock.sendall(data)
 
     def write(self, data: bytes) -> None:
@@ -186,9 +191,11 @@ class Response(StockResponse):  # type: ignore[misc]
 
         A body that is a list is whole already: what is short of it is sent at once.
         """
-        if not self.chunked or type(pieces) not in (list, tuple) or not all(pieces):
+        if not self.chunked:
             for piece in pieces:
                 self.write(piece)
+        elif type(pieces) not in (list, tuple) or not all(pieces):
+            self._stream(pieces)
         else:
             size = sum(map(len, pieces))
             if self.headers_sent or size > JOIN_SIZE or not all(type(p) is bytes for p in pieces):
@@ -202,6 +209,17 @@ class Response(StockResponse):  # type: ignore[misc]
                 self.sock.sendall(head + body + b"0\r\n\r\n")
                 return
         self.close()
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        """Send each piece as a chunk, before the next is asked for."""
+        sendall = self.sock.sendall
+        for piece in pieces:
+            if self.headers_sent and piece and type(piece) is bytes:
+                size = len(piece)
+                self.sent += size
+                sendall(b"%X\r\n%b\r\n" % (size, piece))
+            else:
+                self.write(piece)
 
     def close(self) -> None:
         """End the response: the last chunk, or the head where there was no body."""

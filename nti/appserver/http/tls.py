@@ -25,6 +25,10 @@ class TLSConnection(Connection):
     def pending(self) -> bool:
         return bool(self.sock.pending())
 
+    def send_both(self, head: bytes, body: bytes) -> None:
+        self.sendall(head)
+        self.sendall(body)
+
     def sendfile(self, file: Any, offset: int, count: int) -> int:
         raise NotImplementedError("sendfile would bypass TLS")
 
