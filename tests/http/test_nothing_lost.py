@@ -25,7 +25,7 @@ from .load import Load, front
 OPTIONS = [
     GUNICORN, "-k", WORKER_CLASS, "--no-control-socket", "--pythonpath", str(ROOT),
     "--workers", "2", "--keep-alive", "60", "--graceful-timeout", "20",
-    "--max-requests", "900", "--max-requests-jitter", "300", "tests.http.apps:application",
+    "--max-requests", "900", "--max-requests-jitter", "300",
 ]  # fmt: skip
 
 #: Hands a listening socket to gunicorn as systemd does: as descriptor 3, with this process's id.
@@ -42,9 +42,14 @@ EVERY = 0.5
 PATIENCE = 120
 
 
-def gunicorn(listening: socket.socket, folder: Path) -> ServerProcess:
+#: The first is a plain WSGI application, whose workers close idle connections when they end; with
+#: the second, which has Socket.IO, they give them to each other.
+APPLICATIONS = ["tests.http.apps:application", "tests.http.apps:app"]
+
+
+def gunicorn(app: str, listening: socket.socket, folder: Path) -> ServerProcess:
     descriptor = listening.fileno()
-    command = [sys.executable, "-c", ACTIVATE, str(descriptor), *OPTIONS]
+    command = [sys.executable, "-c", ACTIVATE, str(descriptor), *OPTIONS, app]
     return ServerProcess(command, cwd=folder, descriptors=[descriptor])
 
 
@@ -77,7 +82,9 @@ def restart(server: ServerProcess) -> None:
     )
 
 
-def lost_under_load(kind: str, total: int, listening: socket.socket, folder: Path) -> list[str]:
+def lost_under_load(
+    kind: str, app: str, total: int, listening: socket.socket, folder: Path
+) -> list[str]:
     """What went wrong in `total` requests or more, while the server is reloaded and restarted."""
     if shutil.which(kind) is None:
         if os.environ.get("REQUIRE_PROXIES") == "1":
@@ -85,7 +92,7 @@ def lost_under_load(kind: str, total: int, listening: socket.socket, folder: Pat
         pytest.skip(f"{kind} is not installed")
     address = f"127.0.0.1:{listening.getsockname()[1]}"
     with ExitStack() as stack:
-        server = stack.enter_context(gunicorn(listening, folder))
+        server = stack.enter_context(gunicorn(app, listening, folder))
         server.wait_for_output("Serving ")
         port = stack.enter_context(front(kind, address, folder))
         with Load(port) as load:
@@ -101,13 +108,16 @@ def lost_under_load(kind: str, total: int, listening: socket.socket, folder: Pat
 
 
 @pytest.mark.proxies
-@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-def test_through_a_proxy(kind: str, listening: socket.socket, tmp_path: Path) -> None:
-    assert lost_under_load(kind, 1500, listening, tmp_path) == []
+@pytest.mark.parametrize(
+    ("kind", "app"), [("haproxy", APPLICATIONS[0]), ("nginx", APPLICATIONS[1])]
+)
+def test_through_a_proxy(kind: str, app: str, listening: socket.socket, tmp_path: Path) -> None:
+    assert lost_under_load(kind, app, 1500, listening, tmp_path) == []
 
 
 @pytest.mark.soak
 @pytest.mark.proxies
+@pytest.mark.parametrize("app", APPLICATIONS)
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-def test_ten_thousand(kind: str, listening: socket.socket, tmp_path: Path) -> None:
-    assert lost_under_load(kind, 10_000, listening, tmp_path) == []
+def test_ten_thousand(kind: str, app: str, listening: socket.socket, tmp_path: Path) -> None:
+    assert lost_under_load(kind, app, 10_000, listening, tmp_path) == []
