@@ -60,6 +60,13 @@ def test_proxy_protocol(start: Starter) -> None:
             assert said["peer"][0] == "127.0.0.1"
 
 
+def test_proxy_protocol_that_is_off_is_told(start: Starter) -> None:
+    server = start(client_source="proxy")
+    server.wait_for_output("gunicorn's proxy_protocol is off")
+    said = described(server, FORGED, FORWARDED, "X-Forwarded-Proto: https")
+    assert (said["REMOTE_ADDR"], said["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+
+
 @pytest.mark.parametrize("source", ["x-forwarded-for", "forwarded"])
 def test_strangers_are_not_believed(start: Starter, source: str) -> None:
     server = start("--forwarded-allow-ips", "192.0.2.1", client_source=source)

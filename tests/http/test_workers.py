@@ -97,6 +97,36 @@ def test_keepalive(plain: Start) -> None:
         assert client.ended()
 
 
+@pytest.mark.parametrize("worker", [WORKER_CLASS, "gevent"])
+def test_uwsgi_protocol(plain: Start, worker: str, tmp_path: Path) -> None:
+    """From a unix socket, as nginx's uwsgi_pass sends it: a response without HTTP's framing."""
+    variables = {
+        "REQUEST_METHOD": "POST", "REQUEST_URI": "/echo", "PATH_INFO": "/echo", "QUERY_STRING": "",
+        "SERVER_PROTOCOL": "HTTP/1.1", "CONTENT_LENGTH": "4", "HTTP_HOST": "a",
+    }  # fmt: skip
+    packet = b"".join(
+        len(text).to_bytes(2, "little") + text.encode() for it in variables.items() for text in it
+    )
+    packet = b"\0" + len(packet).to_bytes(2, "little") + b"\0" + packet + b"body"
+    server = GunicornProcess(
+        "tests.http.plain:app", "--pythonpath", str(ROOT), "-c", str(ROOT / "tests/http/plain.py"),
+        "--protocol", "uwsgi", "-b", "unix:uwsgi.sock", worker=worker, cwd=tmp_path,
+    )  # fmt: skip
+    with server, socket.socket(socket.AF_UNIX) as sock:
+        server.wait_for_output("Booting worker")
+        sock.settimeout(30)
+        sock.connect(str(tmp_path / "uwsgi.sock"))
+        for cut in (3, 20, len(packet)):
+            sock.sendall(packet[:cut])
+            sock.sendall(packet[cut:])
+            answer = b""
+            while not answer.endswith(b"\r\n\r\nbody"):
+                piece = sock.recv(4096)
+                assert piece, answer
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def slow_reader(server: GunicornProcess) -> Client:
     client = Client.__new__(Client)
     client.socket = socket.socket()

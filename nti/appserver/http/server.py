@@ -74,6 +74,11 @@ class HTTPServer:
         self._wake = Event()
         self.draining = Draining(self)
         stock.distrust_defaults(worker.cfg)
+        if settings.client_source == "proxy" and worker.cfg.proxy_protocol == "off":
+            self.log.error(
+                "client_source is proxy, but gunicorn's proxy_protocol is off: every client has "
+                "the address of its proxy; set proxy_protocol to v1, v2 or auto"
+            )
         context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
         self.listeners = [Listener(self, sock, context) for sock in worker.sockets]
         found = route()
