@@ -55,6 +55,10 @@ def test_several_values_may_be_one_text_or_several_options(given: list[str]) -> 
     assert "10.0.0.11" not in shown
 
 
+def test_it_says_how_to_check_what_it_wrote(tmp_path: Path) -> None:
+    assert f"haproxy -c -f {tmp_path}/haproxy.cfg" in run("haproxy", "-o", tmp_path).output
+
+
 @pytest.mark.parametrize(("system", "variant"), EVERY)
 def test_a_file_is_not_overwritten_unasked(system: str, variant: str, tmp_path: Path) -> None:
     command = [system, "--variant", variant, "-o", tmp_path]

@@ -9,7 +9,7 @@ import click
 
 from nti.appserver.deploy.options import by_name
 from nti.appserver.deploy.output import as_text, write
-from nti.appserver.deploy.render import render
+from nti.appserver.deploy.render import find_variant, render
 from nti.appserver.deploy.systems import SYSTEMS, System
 from nti.appserver.errors import ConfigurationError
 
@@ -25,9 +25,17 @@ def _run(
             return
         for path in write(files, output, replace=force):
             click.echo(str(path))
-        click.echo(f"Check it with: {system.check}", err=True)
+        click.echo(f"Check it with: {_check(system, variant, output)}", err=True)
     except ConfigurationError as problem:
         raise click.ClickException(str(problem)) from None
+
+
+def _check(system: System, variant: str, output: Path) -> str:
+    """The system's check, of the files where they were written."""
+    command = system.check
+    for file in find_variant(system, variant).files:
+        command = command.replace(f"{file.place}{file.name}", str(output / file.name))
+    return command
 
 
 def _option(system: System, name: str) -> click.Option:
