@@ -10,8 +10,9 @@ from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ServiceUnavailable
 
-#: Drivers of databases raise these when there is no connection, by their names in PEP 249.
-LOST = frozenset(("OperationalError", "InterfaceError"))
+#: Drivers of databases raise these when there is no connection, by their names in PEP 249, and
+#: RelStorage the last one when another process keeps the lock of commits.
+LOST = frozenset(("OperationalError", "InterfaceError", "UnableToAcquireLockError"))
 
 
 class CommitInDoubt(ServiceUnavailable, StorageError):  # type: ignore[misc]

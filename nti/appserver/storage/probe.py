@@ -112,7 +112,7 @@ def _probe(storage: Any) -> Finding | None:
     if isinstance(storage, StockClientStorage):
         beats = _beats_during(lambda: storage._call("ping"))
         return Finding(
-            f"{_kind(storage)} on {type(storage._server).__name__}",
+            f"{_kind(storage)} of {storage.getName()}",
             beats,
             "open it in a worker of nti.appserver, or after prepare_clients",
         )
