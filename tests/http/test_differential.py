@@ -71,7 +71,6 @@ PROXY_HEADERS = [
     b"PROXY " + b"x" * 200 + b"\r\n",
     V2 + b"\x21\x11\0\x0c" + bytes((198, 51, 100, 9, 192, 0, 2, 1)) + b"\x0f\xa0\0\x50",
     V2 + b"\x21\x21\0\x24" + bytes(range(32)) + b"\x0f\xa0\0\x50",
-    V2 + b"\x20\0\0\0",
     V2 + b"\x21\x11\0\x05short",
     V2 + b"\x31\x11\0\x0c" + bytes(12),
     b"",
@@ -91,6 +90,18 @@ def test_proxy_protocol(mode: str) -> None:
                 pieces = split(draw, header + b"".join(stream(draw)))
                 assert both.difference(pieces, peer) == ""
     assert both.fast > 30
+
+
+def test_a_proxy_that_asks_for_itself_is_the_client() -> None:
+    """Unlike gunicorn, which puts None into environ, where every value is a text."""
+    both = Both(proxy_protocol="auto")
+    asks = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2
+    for header in (V2 + b"\x20\0\0\0", V2 + b"\x21\x01\0\0"):
+        seen, _ = both.ours.serve([header + asks], PROXY)
+        assert [(said["REMOTE_ADDR"], said["REMOTE_PORT"]) for said, _ in seen] == [
+            (PROXY[0], str(PROXY[1]))
+        ] * 2
+        assert both.theirs.serve([header + asks], PROXY)[0][0][0]["REMOTE_ADDR"] is None
 
 
 def uwsgi(variables: dict[str, str], body: bytes = b"") -> bytes:

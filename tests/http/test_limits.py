@@ -85,7 +85,7 @@ def test_open_connections_are_bounded(start: Starter) -> None:
 
 #: Slow clients, and how long they may take for a head, in seconds.
 SLOW = 10_000
-SLOW_HEAD = 15
+SLOW_HEAD = 10
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ from nti.appserver.http.response import Response
 
 Environ = dict[str, Any]
 
+#: Requests after which a worker past max_requests asks again whether it may end.
+ASK_AGAIN = 20
+
 REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 22\r\n\r\nThe server is too busy"
@@ -204,9 +207,8 @@ class Serving:
             conn.seen = True
             parser.unreader.seconds = settings.body_timeout
             if req.proxy_protocol_info:
-                conn.proxy = req.proxy_protocol_info
-            else:
-                req.proxy_protocol_info = conn.proxy or {}
+                conn.proxy = stock.endpoints(req.proxy_protocol_info, conn)
+            req.proxy_protocol_info = conn.proxy or {}
             trusted = listener.trusts(conn.peer)
             handle = ClientConnection(conn, trusted, parser.unreader.take_buffered)
             if not self._answer(conn, req, None, None, handle, sock):
@@ -331,6 +333,9 @@ class Serving:
         worker = self.worker
         worker.nr += 1
         if worker.nr >= worker.max_requests and worker.alive:
+            if not self.server.hooks.may_leave():
+                worker.max_requests += ASK_AGAIN
+                return
             self.log.info("Autorestarting worker after current request.")
             worker.alive = False
             self.server.wake()

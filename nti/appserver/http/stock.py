@@ -97,6 +97,26 @@ def parser(cfg: Any, conn: Connection, sock: Any, data: bytes, seconds: float) -
     return made
 
 
+def endpoints(info: dict[str, Any], conn: Connection) -> dict[str, Any]:
+    """What the PROXY protocol said; where it names nobody, the connection's own two ends.
+
+    So the protocol has it for LOCAL, by which a proxy asks for itself (section 2.2).
+    gunicorn puts None into environ.
+    """
+    if info["client_addr"] is not None:
+        return info
+    client, server = conn.peer, conn.listener.name
+    ends = [end[:2] if isinstance(end, tuple) else ("", "") for end in (client, server)]
+    (client_addr, client_port), (proxy_addr, proxy_port) = ends
+    return {
+        "proxy_protocol": info["proxy_protocol"],
+        "client_addr": client_addr,
+        "client_port": client_port,
+        "proxy_addr": proxy_addr,
+        "proxy_port": proxy_port,
+    }
+
+
 def judge(cfg: Any, conn: Connection, data: bytes) -> bool:
     """Whether gunicorn's parser has seen enough: a whole head, or a fault in it."""
     made = get_parser(cfg, (), conn.peer)
