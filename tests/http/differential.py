@@ -68,6 +68,9 @@ class Wire:
     def sendall(self, data: bytes) -> None:
         self.send(data)
 
+    def sendmsg(self, buffers: Iterable[bytes]) -> int:
+        return self.send(b"".join(buffers))
+
     def getsockname(self) -> Any:
         return self.name
 
@@ -108,8 +111,44 @@ class Application:
                 self.seen[-1] = (said, type(problem).__name__)
                 raise
             self.seen[-1] = (said, body)
-        start("200 OK", [("Content-Type", "text/plain"), ("X-Way", "same")])
-        return [b"answer ", (body or b"")[:10]] if "whole" in environ["QUERY_STRING"] else [b"ok"]
+        words = environ["QUERY_STRING"].split("&")
+        status, headers, pieces = ANSWERS[int(words[-1]) if words[-1].isdigit() else 0]
+        write = start(status, list(headers))
+        if "write" in words:
+            write(b"written")
+        if "fail" in words:
+            raise RuntimeError("on purpose")
+        if body and "echo" in words:
+            pieces = [body[:100], *pieces]
+        return iter(pieces) if "iter" in words else list(pieces)
+
+
+_TEXT = ("Content-Type", "text/plain")
+
+#: What the application answers, by the number that a query ends with.
+ANSWERS: list[tuple[str, list[tuple[str, str]], list[bytes]]] = [
+    ("200 OK", [_TEXT, ("X-Way", "same")], [b"ok"]),
+    ("200 OK", [_TEXT, ("Content-Length", "2")], [b"ok"]),
+    ("200 OK", [("Content-Length", "2"), _TEXT], [b"o", b"", b"k, and too much"]),
+    ("200 OK", [("Content-Length", "20")], [b"too little"]),
+    ("404 Not Found", [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")], []),
+    ("204 No Content", [("Content-Length", "0"), ("X-A", "b")], [b""]),
+    ("304 Not Modified", [("ETag", '"x"'), ("Content-Length", "7")], [b"dropped"]),
+    ("200 OK", [("Connection", "close"), ("Content-Length", "0"), ("Keep-Alive", "1")], []),
+    ("200 OK", [("X-Bad", "a\nb")], [b"never"]),
+    ("200 OK", [("X Bad", "a")], [b"never"]),
+    ("20 OK", [], [b"never"]),
+    (
+        "200 OK",
+        [("X-Space", " \t padded "), ("x-lower", "\xe9"), ("X-Empty", "")],
+        [b"", b"ok", b""],
+    ),
+    ("200 OK", [("Content-Length", "no")], [b"never"]),
+    ("200", [("Content-Length", "2"), ("content-length", "3")], [b"abc"]),
+    ("101 Switching", [("Connection", "upgrade"), ("Upgrade", "websocket")], []),
+    ("200 OK", [_TEXT], [b"x" * 70_000]),
+    ("200 OK", [_TEXT, ("Content-Length", "70000")], [b"x" * 40_000, b"y" * 30_000]),
+]
 
 
 def worker(cfg: Config) -> Any:
@@ -219,7 +258,10 @@ def _unlike(mine: Transcript, their: Transcript) -> str:
             return f"request {n}, body: {ours[1]!r}, gunicorn {theirs[1]!r}"
     if len(mine[0]) != len(their[0]):
         return f"{len(mine[0])} requests, gunicorn {len(their[0])}"
-    return f"sent {mine[1]!r}, gunicorn {their[1]!r}"
+    pairs = enumerate(zip(mine[1], their[1], strict=False))
+    at = next((n for n, (ours, theirs) in pairs if ours != theirs), len(min(mine[1], their[1])))
+    shown = slice(max(0, at - 100), at + 100)
+    return f"sent, near byte {at}: {mine[1][shown]!r}, gunicorn {their[1][shown]!r}"
 
 
 #: The limits leave gunicorn room for a whole stream in its buffer: past that what it refuses

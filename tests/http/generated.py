@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 METHODS = [b"GET", b"GET", b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"PATCH", b"OPTIONS"]
 TARGETS = [
-    b"/", b"/a/b", b"/a?b=c", b"/%41%2f%e2%82%ac", b"/;p?q?r", b"/x?unread", b"/x?whole",
-    b"/a+b%20c?d=%26&e", b"/~u/!$&'()*+,=:@", b"/?", b"/a//b/../c",
+    b"/", b"/a/b", b"/a?b=c", b"/%41%2f%e2%82%ac", b"/;p?q?r", b"/x?unread",
+    *(b"/x?%d" % number for number in range(17)), b"/x?iter&0", b"/x?iter&2", b"/x?iter&11",
+    b"/x?write&0", b"/x?write&13", b"/x?fail&0", b"/x?fail&write&1", b"/x?echo&0",
+    b"/x?echo&iter&0", b"/x?iter&15", b"/x?unread&iter&0", b"/x?echo&3", b"/x?iter&5",
+    b"/x?write&5", b"/x?1&1", b"/a+b%20c?d=%26&e", b"/~u/!$&'()*+,=:@", b"/?",
+    b"/a//b/../c",
 ]  # fmt: skip
 PLAIN = [
     b"User-Agent: x/1 (y; z)", b"Accept: */*", b"Accept-Encoding: gzip, br", b"Cookie: a=b; c=d",
