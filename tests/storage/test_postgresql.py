@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,3 +65,36 @@ def test_a_server_that_comes_later_is_waited_for(tmp_path: Path) -> None:
             wait_until(lambda: site.post() == 1, "the site counts")
     finally:
         server.stop()
+
+
+def test_processes_that_open_an_empty_database_at_once(
+    postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """Each wants to make the tables."""
+    program = (
+        "import sys\n"
+        "from nti.appserver.settings import Settings\n"
+        "from nti.appserver.storage import open_database\n"
+        "settings = Settings(var=sys.argv[2])\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "open_database(sys.argv[1], settings).close()\n"
+    )
+    for number in range(2):
+        postgresql.create_database(f"fresh{number}")
+        uri = postgresql.zodburi(f"fresh{number}")
+        command = [sys.executable, "-c", program, uri, str(tmp_path / "var")]
+        pipe = subprocess.PIPE
+        opening = [
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(4)
+        ]
+        for process in opening:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        for process in opening:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        for process in opening:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said.decode()

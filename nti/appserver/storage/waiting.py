@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 #: Between attempts, from the first to the longest pause.
 POLL_SECONDS = (0.1, 1.0)
 
-#: What a driver of a database raises when it cannot connect, by its name in PEP 249.
-UNABLE_TO_CONNECT = "OperationalError"
+#: What a driver of a database raises, by its names in PEP 249: when it cannot connect, and always.
+UNABLE_TO_CONNECT, DATABASE_ERROR = "OperationalError", "DatabaseError"
+
+#: What a database says of tables and functions that two processes make at a time.
+MADE_BY_ANOTHER = ("already exists", "tuple concurrently updated")
 
 _T = TypeVar("_T")
 
@@ -69,6 +72,8 @@ def _worth_waiting(problem: Exception) -> str:
     if isinstance(problem, ConflictError):
         return "another process is making its root object"
     names = {cls.__name__ for cls in type(problem).__mro__}
+    if DATABASE_ERROR in names and any(said in str(problem) for said in MADE_BY_ANOTHER):
+        return "another process is making its tables"
     if isinstance(problem, ClientDisconnected) or UNABLE_TO_CONNECT in names:
         said = " ".join(str(problem).split())
         return f"its server is not there ({said or type(problem).__name__})"
