@@ -16,7 +16,7 @@ from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server, answers
 from nti.appserver.testing.process import ServerProcess, free_port, wait_until
 
-ROUNDS = 2
+ROUNDS = 7
 SECONDS = 1
 CONNECTIONS = 64
 APP = "benchmarks.http.apps:app"

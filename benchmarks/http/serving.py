@@ -16,7 +16,7 @@ from benchmarks.common import cpu_seconds, load, summary
 from benchmarks.http.results import save
 from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
 
-ROUNDS = 3
+ROUNDS = 7
 SECONDS = 1
 POST = Path(__file__).with_name("post.lua")
 PLAIN = "benchmarks.http.apps:app"
