@@ -155,6 +155,7 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         hooks = Hooks(
             is_health=HEALTH_PATHS.__contains__,
             drain_reason=lambda: self.drain_reason,
+            may_leave=self._leave_in_turn,
             neighbours=Neighbours(self.entry, roster()),
         )
         server = HTTPServer(self, settings=self.settings, hooks=hooks)
@@ -186,6 +187,13 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         self.alive = False
         # It writes a file, which a signal handler on the hub may not.
         gevent.spawn(self._hooks.draining, reason)
+
+    def _leave_in_turn(self) -> bool:
+        """Worker: it has had max_requests; whether it leaves now, and not after another."""
+        if not self._hooks.may_leave():
+            return False
+        self.leave(RESTART)
+        return True
 
     def _recycle(self, why: str) -> None:
         """Worker: it has grown too large or too old, and gunicorn starts another."""

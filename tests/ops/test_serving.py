@@ -183,3 +183,25 @@ def test_a_site_whose_workers_crash_is_stopped_with_a_message(serve: Serve, tmp_
     assert site.wait() == 3
     assert "3 workers in a row crashed within 10 s of their start" in site.output()
     assert site.output().count("Booting worker") == 3
+
+
+def test_workers_that_reach_max_requests_together_leave_one_at_a_time(serve: Serve) -> None:
+    """While one finishes what it has in hand, the other serves on past its number."""
+    site = serve("-w", "2", "--max-requests", "30").wait_until_serving()
+    wait_until(lambda: len(site.workers()) == 2, "both serve")
+    with contextlib.ExitStack() as waiting:
+        for _ in range(8):  # whoever goes first has one of these to finish
+            waiting.enter_context(asking(site, "/wait"))
+        wait_until(lambda: site.get("/").status == 200 and _draining(site), "one is replaced")
+        (leaving,) = _draining(site)
+        served = {int(site.get("/").body) for _ in range(100)}
+        assert len(served) == 1
+        assert leaving not in served
+        assert _draining(site) == {leaving}
+    wait_until(lambda: not site.workers() & {leaving, *served}, "both have been replaced")
+
+
+def _draining(site: Site) -> set[int]:
+    """The workers that finish what they have in hand."""
+    found = json.loads(status(site, "--json").stdout)["workers"]
+    return {each["worker"][0] for each in found if each["state"] == "draining (restart)"}

@@ -21,9 +21,12 @@ class Hooks:
     :param is_health: whether a request for this path is answered even when every
         slot is taken. It sees the path as sent, without the query.
     :param drain_reason: why the worker stops, "restart" or "shutdown".
+    :param may_leave: told that the worker has had max_requests; whether it ends
+        now. Else it serves on, and asks again a little later.
     :param neighbours: the workers that accept from the same sockets.
     """
 
     is_health: Callable[[str], bool] = _never
     drain_reason: Callable[[], str] = lambda: "shutdown"
+    may_leave: Callable[[], bool] = lambda: True
     neighbours: Neighbours = field(default_factory=Alone)

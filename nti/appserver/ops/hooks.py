@@ -64,6 +64,10 @@ class WorkerHooks:
         if settings.blocked_hub:
             BlockedHubMonitor(settings.blocked_hub).start()
 
+    def may_leave(self) -> bool:
+        """Worker: whether it is its turn to be replaced; once it is, it stays so."""
+        return self._housekeeping is None or self._housekeeping.may_leave()
+
     def draining(self, reason: str) -> None:
         """Worker: it accepts no more, for a restart or the end; more calls change nothing."""
         self._life.end()

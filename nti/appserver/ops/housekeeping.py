@@ -112,6 +112,10 @@ class Housekeeping:
         dumps.remove()
         _current = None
 
+    def may_leave(self) -> bool:
+        """Whether no other worker is being replaced; then none is until this one has ended."""
+        return self._recycling is None or self._recycling.takes_turn()
+
     def families(self) -> list[Family]:
         """The instruments of all workers; this one's as they stand now.
 

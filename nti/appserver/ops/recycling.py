@@ -54,11 +54,22 @@ class Recycling:
         """Ask for the restart when there is a reason and no other worker is leaving."""
         if self._turn is None:
             reason = self.reason(memory, age)
-            if reason and self._takes_turn():
+            if reason and self.takes_turn():
                 self._restart(reason)
 
-    def _takes_turn(self) -> bool:
-        file = os.open(self._folder / "leaving.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def takes_turn(self) -> bool:
+        """Whether this worker may leave now; the others then may not until its process has ended.
+
+        Where the folder cannot be written it may: nobody could keep turns.
+        """
+        if self._turn is not None:
+            return True
+        try:
+            file = os.open(
+                self._folder / "leaving.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError:
+            return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
