@@ -17,6 +17,7 @@ extensions = [
     "sphinx_copybutton",
     "command_help",
     "configurations",
+    "http_figures",
     "metrics_table",
     "settings_table",
 ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import private_bytes
+from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import KINDS, OURS, STOCK, Server, installed
 
@@ -113,6 +114,7 @@ def main() -> None:
             found = measure(kind, tls=tls)
             save("memory", {name: found})
             print(name, found, flush=True)
+    draw()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import cpu_seconds, load, summary
+from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server, answers
 from nti.appserver.testing.process import ServerProcess, free_port, wait_until
@@ -147,6 +148,7 @@ def main() -> None:
     for name, figures in found.items():
         print(name, figures, flush=True)
     save("proxied", found)
+    draw()
 
 
 if __name__ == "__main__":

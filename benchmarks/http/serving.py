@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import cpu_seconds, load, summary
+from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
 
@@ -116,6 +117,7 @@ def main() -> None:
             print(case.name, flush=True)
             for kind, figures in found.items():
                 print(f"  {kind:24}", figures, flush=True)
+    draw()
 
 
 if __name__ == "__main__":

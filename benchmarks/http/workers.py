@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.http.memory import connect
+from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server
 from nti.appserver.testing.process import wait_until
@@ -91,6 +92,7 @@ def main() -> None:
         found = measure(come)
         print(name, found, flush=True)
         save("workers", {name: found})
+    draw()
 
 
 if __name__ == "__main__":

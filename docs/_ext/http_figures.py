@@ -1,0 +1,105 @@
+"""The directive `http-figures`: tables made from what benchmarks/http has measured.
+
+Its argument is the table: `cost`, `ratio`, `proxied`, `memory`, `workers` or `machine`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "http.json"
+OURS, STOCK = "nti.appserver", "gunicorn gevent"
+
+Row = list[str]
+Figures = dict[str, Any]
+
+
+def cost(figures: Figures) -> list[Row]:
+    """CPU per request of every server that was asked."""
+    kinds = list(figures["serving"]["hello, keep-alive, 64 connections"])
+    rows = [["µs of CPU per request", OURS, *kinds]]
+    for name, found in figures["serving"].items():
+        ours = next(each["ours_us"] for each in found.values() if "ours_us" in each)
+        rows.append([name, str(ours), *(_cell(found.get(kind), "theirs_us") for kind in kinds)])
+    return rows
+
+
+def ratio(figures: Figures) -> list[Row]:
+    """Ratios to gunicorn's own worker, and how far they lay apart."""
+    rows = [[f"ours / {STOCK}", "median", "lowest", "highest", "rounds"]]
+    for name, found in figures["serving"].items():
+        figure = found[STOCK]
+        rows.append([name, *_spread(figure), str(figure["rounds"])])
+    return rows
+
+
+def proxied(figures: Figures) -> list[Row]:
+    """Server and nginx."""
+    rows = [["server + nginx, µs per request", OURS, STOCK, "ratio"]]
+    for name, found in figures["proxied"].items():
+        if OURS in found:
+            pairs = [f"{found[k]['server_us']} + {found[k]['nginx_us']}" for k in (OURS, STOCK)]
+            rows.append([name, *pairs, str(found["ratio"]["ratio"])])
+    return rows
+
+
+def memory(figures: Figures) -> list[Row]:
+    """Memory of idle connections."""
+    rows = [["", "KiB for each idle connection"]]
+    return rows + [[name, _cell(found, "kib")] for name, found in figures["memory"].items()]
+
+
+def workers(figures: Figures) -> list[Row]:
+    """What the worker with the fewest connections had, in the round where it had the fewest."""
+    rows = [["smallest share of a worker, in all rounds", OURS, STOCK]]
+    return rows + [
+        [name, *(f"{found[kind]['lowest_percent']} %" for kind in (OURS, STOCK))]
+        for name, found in figures["workers"].items()
+    ]
+
+
+def machine(figures: Figures) -> list[Row]:
+    """Where it was measured, and the versions."""
+    found = {**figures["machine"], **figures["versions"]}
+    return [["", ""], *([name, str(value)] for name, value in found.items())]
+
+
+TABLES = {made.__name__: made for made in (cost, ratio, proxied, memory, workers, machine)}
+
+
+def _cell(found: Figures | None, key: str) -> str:
+    if found is None:
+        return ""
+    return str(found[key]) if key in found else "fails"
+
+
+def _spread(figure: Figures) -> Row:
+    return [f"{figure[key]:.2f}" for key in ("ratio", "ratio_lowest", "ratio_highest")]
+
+
+class HTTPFigures(SphinxDirective):
+    """One table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(RESULTS))
+        rows = TABLES[self.arguments[0]](json.loads(RESULTS.read_text("utf-8")))
+        lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
+        for row in rows:
+            marks = ["   * -", *["     -"] * (len(row) - 1)]
+            lines += [f"{mark} {cell}".rstrip() for mark, cell in zip(marks, row, strict=True)]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source=str(RESULTS)), 0, container)
+        return list(container.children)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx calls this when it loads the extension."""
+    app.add_directive("http-figures", HTTPFigures)
+    return {"parallel_read_safe": True}
