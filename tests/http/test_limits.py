@@ -66,6 +66,35 @@ def test_slow_heads_and_bodies_have_deadlines(limited: GunicornProcess) -> None:
         assert client.ended()
 
 
+def test_a_head_that_is_not_parked_has_its_deadline(limited: GunicornProcess) -> None:
+    """One too large to be kept is with a greenlet; a field now and then does not keep it there."""
+    with connect(limited) as client:
+        client.send(PARTIAL + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 7000) for n in range(12)))
+        began = time.monotonic()
+        client.socket.settimeout(0.1)
+        ended = False
+        while not ended and time.monotonic() - began < 20:
+            with suppress(TimeoutError):
+                try:
+                    client.send(b"Y: 1\r\n")
+                    ended = client.socket.recv(1) == b""
+                except ConnectionError:
+                    ended = True
+        assert ended, "still open"
+
+
+def test_an_endless_body_that_nobody_reads_ends_the_connection(limited: GunicornProcess) -> None:
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    with connect(limited) as client:
+        client.send(b"POST /ignores_body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            client.send(chunk * 500)
+    with connect(limited) as client:
+        small = client.ask("/ignores_body", method="POST", body=b"x" * 500_000)
+        assert small.headers["connection"] == "keep-alive"
+        assert client.ask("/echo").status == 200
+
+
 def test_open_connections_are_bounded(start: Starter) -> None:
     """Those past the bound wait in the backlog; the first that closes makes room for them."""
     server = start(connections="20").wait_until_serving()

@@ -32,6 +32,10 @@ Environ = dict[str, Any]
 #: Requests after which a worker past max_requests asks again whether it may end.
 ASK_AGAIN = 20
 
+#: A request's body that the application has left is read up to this, for the sake of the next
+#: request; of one that is longer the connection ends.
+UNREAD_SIZE = 1024 * 1024
+
 REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 22\r\n\r\nThe server is too busy"
@@ -187,10 +191,12 @@ class Serving:
     def _behind(self, conn: Connection, body: Any, reader: Any) -> bytes | None:
         """Read past what the application left of a body; the bytes behind it."""
         try:
-            if not body.failed:
-                while body.read(RECEIVE_SIZE):
-                    pass
-                return bytes(reader.take_buffered())
+            left = UNREAD_SIZE
+            while not body.failed and left > 0:
+                piece = body.read(RECEIVE_SIZE)
+                if not piece:
+                    return bytes(reader.take_buffered())
+                left -= len(piece)
         except Exception as problem:
             self.log.debug("The body was not read to its end: %s", problem)
         conn.linger()
@@ -205,7 +211,7 @@ class Serving:
         try:
             req = next(parser)
             conn.seen = True
-            parser.unreader.seconds = settings.body_timeout
+            parser.unreader.head_came(settings.body_timeout)
             if req.proxy_protocol_info:
                 conn.proxy = stock.endpoints(req.proxy_protocol_info, conn)
             req.proxy_protocol_info = conn.proxy or {}

@@ -10,6 +10,7 @@ reader that gives up where it would have to wait. The rest runs in greenlets.
 """
 
 import copy
+from time import monotonic
 from typing import Any
 
 from gunicorn.config import ForwarderHeaders
@@ -17,6 +18,7 @@ from gunicorn.http import get_parser
 from gunicorn.http.unreader import Unreader
 
 from nti.appserver.http.connection import RECEIVE_SIZE, Connection
+from nti.appserver.http.deadlines import NEVER
 
 #: Read ahead of the application in a body. gunicorn copies what is left over with each read.
 BODY_PIECE = 256 * 1024
@@ -34,7 +36,7 @@ class _Held(Unreader):  # type: ignore[misc]
 
 
 class ConnectionUnreader(Unreader):  # type: ignore[misc]
-    """Reads on from a connection, with a deadline for each silence.
+    """Reads on from a connection: a head within its time, a body with a limit to each silence.
 
     :param data: what was read from it already.
     :param seconds: the longest silence.
@@ -44,6 +46,8 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         super().__init__()
         self._conn = conn
         self.seconds = seconds
+        #: When all of a head must have come, on the monotonic clock.
+        self.head_until = NEVER
         self.unread(data)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -52,7 +56,16 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         :raises TimeoutError: nothing came in time.
         """
         size = min(max(RECEIVE_SIZE, size_hint or 0), BODY_PIECE)
-        return self._conn.receive(size, self.seconds)
+        if self.head_until == NEVER:
+            return self._conn.receive(size, self.seconds)
+        left = self.head_until - monotonic()
+        if left <= 0:
+            raise TimeoutError("the head was not sent in time")
+        return self._conn.receive(size, left)
+
+    def head_came(self, seconds: float) -> None:
+        """The rest is a body, with silences up to `seconds`."""
+        self.head_until, self.seconds = NEVER, seconds
 
 
 def distrust_defaults(cfg: Any) -> None:
@@ -90,9 +103,10 @@ def pinned(cfg: Any, *, schemes: bool) -> Any:
 
 
 def parser(cfg: Any, conn: Connection, sock: Any, data: bytes, seconds: float) -> Any:
-    """gunicorn's parser for the next request of a connection."""
+    """gunicorn's parser for the next request of a connection, its head to come in `seconds`."""
     made = get_parser(cfg, sock, conn.peer)
     made.unreader = ConnectionUnreader(conn, data, seconds)
+    made.unreader.head_until = monotonic() + seconds
     made.req_count = int(conn.seen)
     return made
 
