@@ -154,6 +154,28 @@ def test_an_answer_for_a_thread_that_has_ended_with_its_hub_is_nobodys() -> None
     assert printed == "ok\n"
 
 
+def test_a_native_thread_that_was_given_a_hub_leaves_no_descriptor() -> None:
+    printed = run(
+        """
+        import os, time
+        from nti.appserver.hub.threads import NativeThread
+        def nap():
+            time.sleep(0.001)  # patched
+        def held():
+            return len(os.listdir("/proc/self/fd"))
+        for number in range(6):
+            thread = NativeThread(nap, "napping")
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+            if number == 2:
+                before = held()
+        print(held() - before)
+        """
+    )
+    assert printed == "0\n"
+
+
 def test_one_turn_of_the_hub_is_short() -> None:
     """Many woken greenlets that calculate do not keep a timer waiting for all of them."""
     printed = run(

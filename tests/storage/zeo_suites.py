@@ -1,8 +1,9 @@
-"""ZEO's own tests: python -m tests.storage.zeo_suites stock|ours RESULTS MODULE...
+"""ZEO's own tests: python -m tests.storage.zeo_suites stock|ours RESULTS MODULE WITHOUT...
 
 `stock` runs them as they are, `ours` in a patched process with our client. Each
 test that has ended is one JSON object, a line of the file RESULTS: its name and what
-became of it. The servers that the tests start are processes that nothing has patched.
+became of it. Tests whose names end as WITHOUT says are left out. The servers that the
+tests start are processes that nothing has patched.
 
 The tests bring a loop of their own, built on asyncio's; in a patched process its
 selector and sockets would be gevent's, so the loop is built anew on the unpatched ones.
@@ -116,23 +117,23 @@ def flat(suite: Any, layer: Any = None) -> Iterator[tuple[Any, Any]]:
         yield from flat(each, layer)
 
 
-def main(path: str, modules: list[str]) -> None:
+def main(path: str, name: str, without: tuple[str, ...]) -> None:
     results = Results(path)
-    for name in modules:
-        module = importlib.import_module(name)
-        make = getattr(module, "test_suite", None)
-        suite = make() if make else unittest.defaultTestLoader.loadTestsFromModule(module)
-        for layer, tests in groupby(flat(suite), key=lambda pair: pair[0]):
-            if layer is not None:
-                layer.setUp()
-            for _, test in tests:
+    module = importlib.import_module(name)
+    make = getattr(module, "test_suite", None)
+    suite = make() if make else unittest.defaultTestLoader.loadTestsFromModule(module)
+    for layer, tests in groupby(flat(suite), key=lambda pair: pair[0]):
+        if layer is not None:
+            layer.setUp()
+        for _, test in tests:
+            if not str(test).endswith(without):
                 test(results)
-            if layer is not None:
-                layer.tearDown()
+        if layer is not None:
+            layer.tearDown()
 
 
 if __name__ == "__main__":
     if OURS:
         use_our_client()
-    main(sys.argv[2], sys.argv[3:])
+    main(sys.argv[2], sys.argv[3], tuple(sys.argv[4:]))
     os._exit(0)

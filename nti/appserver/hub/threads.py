@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gevent._hub_local import get_hub_if_exists
+
 from nti.appserver.hub import native
 from nti.appserver.hub.waking import Bell, Call, hub_here
 
@@ -40,7 +42,15 @@ class NativeThread:
         except Exception:
             logger.exception("%s ended", self.name)
         finally:
+            self._leave_no_hub()
             self._ended = True
+
+    @staticmethod
+    def _leave_no_hub() -> None:
+        """What is patched, `time.sleep` say, gives a thread a hub, whose descriptors would stay."""
+        hub = get_hub_if_exists()
+        if hub is not None:
+            hub.destroy(destroy_loop=True)
 
     def is_alive(self) -> bool:
         return self.ident is not None and not self._ended
