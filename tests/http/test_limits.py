@@ -6,14 +6,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+from nti.appserver.http.limits import SPARE
 from nti.appserver.testing.process import GunicornProcess, wait_until
 from nti.appserver.testing.websocket import WebSocket
 
 from .client import connect
-from .conftest import Starter
+from .conftest import ROOT, Starter
 
 PARTIAL = b"GET /echo HTTP/1.1\r\nHost: a\r\n"
 
@@ -110,6 +112,30 @@ def test_open_connections_are_bounded(start: Starter) -> None:
         idle[0].socket.shutdown(socket.SHUT_RDWR)
         late.socket.settimeout(20)
         assert late.socket.recv(1) == b"H"
+
+
+@pytest.mark.parametrize(("kind", "room"), [("-n", 300 - SPARE), ("-S -n", 400)])
+def test_a_limit_of_open_files_is_a_bound_of_connections(
+    kind: str, room: int, tmp_path: Path
+) -> None:
+    """Where the soft limit can be raised, it is; the application keeps descriptors either way."""
+    environ = {"NTI_APPSERVER_CONNECTIONS": "400"}
+    options = ("--pythonpath", str(ROOT), "--keep-alive", "30")
+    server = GunicornProcess("tests.http.apps:app", *options, cwd=tmp_path, environ=environ)
+    server.command = ["sh", "-c", f'ulimit {kind} 300; exec "$@"', "sh", *server.command]
+    with ExitStack() as stack:
+        stack.enter_context(server).wait_until_serving()
+        clients = [stack.enter_context(connect(server)) for _ in range(room)]
+        assert all(client.ask("/echo").status == 200 for client in clients)
+        late = stack.enter_context(connect(server))
+        late.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        _, sockets = map(int, clients[0].ask("/census").body.split())
+        assert sockets >= room, "reading a folder takes a descriptor"
+        clients[1].socket.shutdown(socket.SHUT_RDWR)
+        assert late.answer().status == 200
+    output = server.output()
+    assert "Cannot accept" not in output
+    assert ("connections at a time, not 400" in output) == (room < 400)
 
 
 #: Slow clients, and how long they may take for a head, in seconds.

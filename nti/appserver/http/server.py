@@ -22,6 +22,7 @@ from nti.appserver.http.deadlines import NEVER, Deadlines
 from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
 from nti.appserver.http.handover import Handover
 from nti.appserver.http.hooks import Hooks
+from nti.appserver.http.limits import room_for
 from nti.appserver.http.listener import READ, Listener
 from nti.appserver.http.pool import Pool
 from nti.appserver.http.serving import Serving
@@ -61,6 +62,14 @@ class HTTPServer:
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.limit = worker.worker_connections
+        #: Open connections, idle ones included.
+        self.room = room_for(settings.connections)
+        if self.room < settings.connections:
+            self.log.info(
+                "%s connections at a time, not %s: the limit of open files allows no more",
+                self.room,
+                settings.connections,
+            )
         #: Requests that a greenlet works on.
         self.busy = 0
         #: How long a connection may be idle between two requests.
@@ -180,7 +189,7 @@ class HTTPServer:
 
     def full(self) -> bool:
         """Hub: whether no more connections may be open; accepting then pauses."""
-        if len(self.connections) < self.settings.connections:
+        if len(self.connections) < self.room:
             return False
         for listener in self.listeners:
             listener.pause()
@@ -192,7 +201,7 @@ class HTTPServer:
         if self.draining.reason:
             if not self.connections:
                 self._wake.set()
-        elif len(self.connections) == self.settings.connections - 1:
+        elif len(self.connections) == self.room - 1:
             for listener in self.listeners:
                 listener.start()
         else:
