@@ -51,7 +51,6 @@ def opened() -> Any:
         fill(database, WORKERS)
         return database
     if WAY == "ours":
-        sys.setswitchinterval(float(os.environ.get("SI", "0.001")))
         from nti.appserver.storage.zeo.client import install
 
         install()
@@ -130,11 +129,11 @@ def main() -> None:
         "loads_per_second": loads / wall,
         "cpu_us": cpu / loads * 1e6,
         "wall_us": wall / loads * 1e6,
-        **lateness.summary(),
     }
+    if LOAD == "uncached":  # nobody waits otherwise, so nobody else's turn comes
+        found.update(lateness.summary())
     print(json.dumps(found), flush=True)
     os._exit(0)  # what the clients do at their end is not measured
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -58,5 +58,4 @@ async def serve(port: int, delay: float) -> None:
     await server.serve_forever()
 
 
-if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))
+uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))
