@@ -59,6 +59,11 @@ class SyncedFileStorage(FileStorage):  # type: ignore[misc]
             self.reach_disk()
         return tid
 
+    def lastTransaction(self) -> bytes:
+        """The last commit that is in the file; a look that needs no lock, for every request."""
+        ltid: bytes = self._ltid
+        return ltid
+
     def reach_disk(self) -> None:
         """Return when all that is written by now is on disk; raises as `tpc_finish`."""
         try:
@@ -109,6 +114,10 @@ class SyncedBlobStorage(BlobStorage):  # type: ignore[misc]
         tid: bytes = super().tpc_finish(*arguments, **options)
         self.reach_disk()
         return tid
+
+    def lastTransaction(self) -> bytes:
+        ltid: bytes = self._BlobStorage__storage._ltid
+        return ltid
 
 
 class Syncs:

@@ -38,6 +38,8 @@ class LeasedConnection(Connection):  # type: ignore[misc]
     """A ZODB connection that knows the unit of work it is leased to."""
 
     unit: "Unit | None" = None
+    #: Whether its transaction manager tells it of begins and ends.
+    is_registered = True
     _reported = False
     #: Objects that somebody has changed in memory without being allowed to.
     _spoiled: tuple[bytes, ...] = ()
@@ -130,6 +132,7 @@ def lend(connection: Any, manager: Any) -> None:
     connection.open(_NoManager)
     for each in connection.connections.values():
         each.transaction_manager = manager
+        each.is_registered = False
         each.newTransaction(None)
 
 
@@ -151,14 +154,12 @@ def take_back(connection: Any) -> None:
 
 def part(connection: Any) -> None:
     """Have a transaction manager forget a connection and those beside it."""
-    manager = connection.transaction_manager
-    # Those that ZODB has opened itself are registered; one at its first use, say.
-    registered = manager is not None and manager.registeredSynchs()
     for each in connection.connections.values():
-        if registered:
+        manager, each.transaction_manager = each.transaction_manager, None
+        # Those that ZODB has opened itself are registered; one at its first use, say.
+        if manager is not None and getattr(each, "is_registered", True):
             with suppress(KeyError):
                 manager.unregisterSynch(each)
-        each.transaction_manager = None
 
 
 def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:

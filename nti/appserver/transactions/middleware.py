@@ -258,10 +258,11 @@ def has_body(environ: Environ) -> bool:
 def description_of(environ: Environ) -> str:
     """What undo logs call a request's transaction: its method and path."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    try:
-        path = path.encode("latin-1").decode("utf-8", "replace")
-    except UnicodeEncodeError:
-        path = ascii(path)
+    if not path.isascii():
+        try:
+            path = path.encode("latin-1").decode("utf-8", "replace")
+        except UnicodeEncodeError:
+            path = ascii(path)
     return f"{environ['REQUEST_METHOD']} {path or '/'}"
 
 
