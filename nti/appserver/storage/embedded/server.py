@@ -84,16 +84,27 @@ class EmbeddedServer:
         self._asked_to_end = True
 
     def _tick(self) -> None:
-        if not is_at(self._place.socket, self._inode):
-            logger.warning("%s was removed; a client may start another", self._place.socket)
-            self._loop.stop()
-        elif self._unused_for_long():
-            for path in (self._place.socket, self._place.keepers):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+        try:
+            over = self._is_over()
+        except OSError as problem:
+            logger.error("cannot see who uses this server: %s", problem)
+            over = False
+        if over:
             self._loop.stop()
         else:
             self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _is_over(self) -> bool:
+        """Whether to end, the socket removed."""
+        if not is_at(self._place.socket, self._inode):
+            logger.warning("%s was removed; a client may start another", self._place.socket)
+            return True
+        if not self._unused_for_long():
+            return False
+        for path in (self._place.socket, self._place.keepers):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        return True
 
     def _unused_for_long(self) -> bool:
         """Whether to end; both locks are then held until this process has ended."""
