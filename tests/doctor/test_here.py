@@ -101,7 +101,7 @@ def test_too_few_descriptors(folder: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (900, 900)),
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "may open 900 files" in done.stdout
+    assert "may open 900 files: 644 connections at a time" in done.stdout
     assert "LimitNOFILE=32768" in done.stdout
 
 

@@ -1,5 +1,6 @@
 """The application that tests/ops serves: each path makes one kind of trouble."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from nti.appserver.ops import OpsMiddleware
 log = logging.getLogger("site")
 
 _kept: list[bytearray] = []
+_open: list[int] = []
 
 
 def _busy(value: str) -> None:
@@ -41,6 +43,13 @@ def _trouble(path: str, value: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif path == "/grow":
         _kept.append(bytearray(os.urandom(1024)) * (int(value) * 1024))
+    elif path == "/open":
+        with contextlib.suppress(OSError):
+            while True:
+                _open.append(os.open(os.devnull, os.O_RDONLY))
+    elif path == "/close":
+        while _open:
+            os.close(_open.pop())
     elif path == "/large":
         bytearray(int(value) << 20)
 

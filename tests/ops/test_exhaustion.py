@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 
 import psutil
 
@@ -21,20 +21,36 @@ def answers(site: Site, path: str = "/") -> bool:
     return False
 
 
-def descriptors(site: Site) -> int:
-    """How many the worker has open."""
-    (worker,) = psutil.Process(site.pid).children()
-    return int(worker.num_fds())
-
-
 def test_out_of_descriptors_and_back(serve: Serve) -> None:
-    site = serve(limit="ulimit -n 64").wait_until_serving()
+    """The application has taken all that there are; who is connected is served all the same."""
+    site = serve("-w", "1", limit="ulimit -n 400").wait_until_serving()
+    connection = HTTPConnection("127.0.0.1", site.port, timeout=30)
+    with contextlib.closing(connection):
+        assert _asked(connection, "/open") == 200
+        with socket.create_connection(("127.0.0.1", site.port), 30) as waiting:
+            waiting.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            site.wait_for_output("Cannot accept connections: ")
+            assert _asked(connection, "/_ops/metrics") in (200, 503)
+            assert _asked(connection, "/close") == 200
+            assert b" 200 OK" in waiting.recv(100)
+    wait_until(lambda: answers(site, "/_ops/metrics"), "it counts again")
+
+
+def _asked(connection: HTTPConnection, path: str) -> int:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+def test_more_clients_than_descriptors(serve: Serve) -> None:
+    """Those that there is no room for wait, and come in as others leave."""
+    site = serve("-w", "1", limit="ulimit -n 300").wait_until_serving()
     with contextlib.ExitStack() as clients:
         for _ in range(100):
             clients.enter_context(socket.create_connection(("127.0.0.1", site.port), 5))
-        wait_until(lambda: descriptors(site) >= 60, "all are in use")
     wait_until(lambda: answers(site), "the site answers again")
-    wait_until(lambda: answers(site, "/_ops/metrics"), "and counts")
+    assert "Cannot accept connections" not in site.output()
 
 
 def test_the_folder_of_records_goes_and_comes_back(serve: Serve) -> None:

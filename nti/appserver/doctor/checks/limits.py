@@ -9,10 +9,8 @@ from pathlib import Path
 from nti.appserver.doctor.finding import Finding, fault, warning
 from nti.appserver.doctor.subject import Subject
 from nti.appserver.errors import AppServerError
+from nti.appserver.http.limits import SPARE
 from nti.appserver.ops.registry import Registry, folder_for
-
-#: Descriptors that a worker has open beside connections: logs, listeners, storages, libraries.
-OTHERS = 100
 
 #: Requests in flight for each database connection before one has to wait for another too long.
 REQUESTS_PER_LEASE = 10
@@ -27,30 +25,30 @@ SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 def descriptors(subject: Subject) -> Iterator[Finding]:
-    """A worker may open as many files as it may have connections."""
-    settings = subject.settings
-    needed = settings.connections + settings.connection_limit + OTHERS
+    """A worker may open as many files as it may have connections, and those it needs besides."""
+    connections = subject.settings.connections
     whose, limit = _limit(subject)
-    if limit < needed:
+    if limit != resource.RLIM_INFINITY and limit < connections + SPARE:
+        room = max(1, limit - SPARE)
         yield warning(
             "descriptors",
-            f"{whose} may open {limit} files; {settings.connections} connections, "
-            f"{settings.connection_limit} database connections and {OTHERS} others are {needed}",
-            "past it no connection is accepted, and logs and storages cannot be opened",
-            f"LimitNOFILE={_rounded(needed)} in the systemd unit (`ulimit -n` elsewhere), or the "
-            f"setting connections = {max(1, limit - settings.connection_limit - OTHERS)}",
+            f"{whose} may open {limit} files: {room} connections at a time, where the setting "
+            f"connections asks for {connections}",
+            "readers past it wait until others leave, and those with idle pages are many",
+            f"LimitNOFILE={_rounded(connections + SPARE)} in the systemd unit (`ulimit -Hn` "
+            f"elsewhere), or connections = {room}",
         )
 
 
 def _limit(subject: Subject) -> tuple[str, int]:
-    """Whose limit is known, and what it is: a worker's where one runs."""
+    """Whose limit is known, and the hard one: a worker's where one runs."""
     try:
         for record in Registry(folder_for(subject.settings)).workers():
             pid = int(record["worker"][0])
-            return f"worker {pid}", resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+            return f"worker {pid}", resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
     except (OSError, AppServerError):
         pass  # it does not run, or is another user's
-    return "a process started here", resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return "a process started here", resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def _rounded(number: int) -> int:
