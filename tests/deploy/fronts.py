@@ -22,8 +22,10 @@ from tests.deploy import programs
 #: The client comes from here, so that it cannot be taken for a proxy.
 CLIENT = "127.0.0.9"
 
-#: The longest silence that the fronts allow, and the server's pings: the defaults are 60 and 25.
-TIMEOUT = 4
+#: The longest silence that the fronts allow, seconds: the templates' default.
+TIMEOUT = 60
+
+#: The time between the server's pings, seconds; by default 25.
 PING = 2
 
 

@@ -50,7 +50,7 @@ def front(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fron
         broker.wait_for_output("Ready to accept connections")
         for app in apps.values():
             stack.enter_context(app)
-        own = replace(site, folder=folder, apps=apps, addresses=addresses, timeout=60)
+        own = replace(site, folder=folder, apps=apps, addresses=addresses)
         yield Front(KIND, own).start(stack)
 
 

@@ -11,7 +11,10 @@ import pytest
 from nti.appserver.testing.process import wait_until
 from tests.deploy import programs
 from tests.deploy.conftest import fronts
-from tests.deploy.fronts import FRONTS, TIMEOUT, Front, Site
+from tests.deploy.fronts import FRONTS, Front, Site
+
+#: Well below any timeout of a front, on a busy machine.
+AT_ONCE_SECONDS = 4
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_without_the_application_the_front_says_so_at_once(
         began = time.monotonic()
         response, _ = front.ask("/dataserver2/x")
         assert response.status in (502, 503)
-        assert time.monotonic() - began < TIMEOUT
+        assert time.monotonic() - began < AT_ONCE_SECONDS
 
 
 @fronts(lambda kind: kind.files)

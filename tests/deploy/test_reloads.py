@@ -71,7 +71,7 @@ def own_site(site: Site, tmp_path: Path) -> Site:
         tmp_path / "app", "tcp", {}, listen=f"127.0.0.1:{port}", workers=1, graceful_timeout=10
     )
     address = {"tcp": f"127.0.0.1:{port}"}
-    return replace(site, folder=tmp_path, apps={"tcp": app}, addresses=address, timeout=60)
+    return replace(site, folder=tmp_path, apps={"tcp": app}, addresses=address)
 
 
 @contextlib.contextmanager

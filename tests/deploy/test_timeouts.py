@@ -1,25 +1,28 @@
 """Silences: those that long polls and WebSockets need are kept, longer ones are ended.
 
-All fronts wait at the same time. The fronts allow `TIMEOUT` seconds, the server
-pings every `PING`: a fifteenth of what the templates say by themselves.
+All fronts wait at the same time. They allow `SHORT` seconds, the server pings every
+`PING`: about a fifteenth and a twelfth of the defaults.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Queue
 
 import pytest
 
 from nti.appserver.testing.socketio import SocketIO
 from tests.deploy import programs
-from tests.deploy.conftest import fronts
-from tests.deploy.fronts import FRONTS, TIMEOUT, Front, Kind
+from tests.deploy.fronts import FRONTS, PING, Front, Kind, Site
 
-#: How long sessions are left alone: well past the fronts' timeout.
-WATCH_SECONDS = 2.5 * TIMEOUT
+#: The longest silence that these fronts allow, seconds.
+SHORT = 4
+assert PING < SHORT
+
+#: How long sessions are left alone: well past that.
+WATCH_SECONDS = 2.5 * SHORT
 
 
 @dataclass
@@ -37,18 +40,19 @@ class Vigil:
 
 def ask_for_silence(front: Front, answers: "Queue[tuple[int, float]]") -> None:
     began = time.monotonic()
-    response, _ = front.ask(f"/dataserver2/silent?{3 * TIMEOUT}", timeout=30)
+    response, _ = front.ask(f"/dataserver2/silent?{3 * SHORT}", timeout=30)
     answers.put((response.status, time.monotonic() - began))
 
 
 @pytest.fixture(scope="module")
-def vigils(running: Callable[[str], Front]) -> Iterator[dict[str, Vigil]]:
+def vigils(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Vigil]]:
+    own = replace(site, folder=tmp_path_factory.mktemp("short"), timeout=SHORT)
     found: dict[str, Vigil] = {}
     with ExitStack() as stack:
         for kind in FRONTS:
             if kind.name.startswith("pound") and programs.find("pound") is None:
                 continue
-            front = running(kind.name)
+            front = Front(kind, own).start(stack)
             answers: Queue[tuple[int, float]] = Queue()
             threading.Thread(target=ask_for_silence, args=(front, answers), daemon=True).start()
             polling = stack.enter_context(front.socketio("polling"))
@@ -57,22 +61,28 @@ def vigils(running: Callable[[str], Front]) -> Iterator[dict[str, Vigil]]:
         yield found
 
 
-def has_timeouts(kind: Kind) -> bool:
-    return kind.files
+@pytest.fixture
+def vigil(request: pytest.FixtureRequest, vigils: dict[str, Vigil]) -> Vigil:
+    if request.param not in vigils:
+        programs.need(request.param.split()[0])
+    return vigils[request.param]
 
 
-@fronts()
-def test_a_session_outlives_the_front_s_timeout(front: Front, vigils: dict[str, Vigil]) -> None:
-    vigil = vigils[front.kind.name]
+def each(kinds: Iterable[Kind]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("vigil", [kind.name for kind in kinds], indirect=True)
+
+
+@each(FRONTS)
+def test_a_session_outlives_the_front_s_timeout(vigil: Vigil) -> None:
     vigil.wait()
     for client in (vigil.polling, vigil.websocket):
         client.call("say", "still here")
         assert client.wait_for("said") == ("still here",)
 
 
-@fronts(has_timeouts)
-def test_a_longer_silence_is_ended(front: Front, vigils: dict[str, Vigil]) -> None:
+@each(kind for kind in FRONTS if kind.files)
+def test_a_longer_silence_is_ended(vigil: Vigil) -> None:
     """So the timeout was in force when the sessions outlived it."""
-    status, seconds = vigils[front.kind.name].silence.get(timeout=30)
+    status, seconds = vigil.silence.get(timeout=30)
     assert status in (500, 502, 503, 504)
-    assert TIMEOUT - 0.5 < seconds < 3 * TIMEOUT
+    assert SHORT - 0.5 < seconds < 3 * SHORT

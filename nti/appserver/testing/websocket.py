@@ -6,6 +6,7 @@ compares this package's codec with itself.
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -204,6 +205,28 @@ class WebSocket:
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
+    def _received(self, deadline: float) -> bytes:
+        if not isinstance(self.socket, ssl.SSLSocket):
+            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                return self.socket.recv(65536)
+            finally:
+                self.socket.settimeout(self.timeout)
+        # OpenSSL lets no two threads use one connection: wait outside, read inside of the lock.
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        while True:
+            with self._lock:
+                self.socket.settimeout(0)
+                try:
+                    return self.socket.recv(65536)
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    self.socket.settimeout(self.timeout)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+
     def _closed(self) -> Closed:
         received = self.protocol.close_rcvd
         return Closed(received.code, received.reason) if received else Closed(1006, "")
@@ -215,15 +238,12 @@ class WebSocket:
 
     def _read(self, deadline: float) -> bool:
         """Take what the server sends next; False when it has ended the connection."""
-        self.socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            data = self.socket.recv(65536)
+            data = self._received(deadline)
         except ConnectionError:
             data = b""
         except TimeoutError:
             raise TimeoutError("nothing came from the server in time") from None
-        finally:
-            self.socket.settimeout(self.timeout)
         with self._lock:
             if data:
                 self.protocol.receive_data(data)
