@@ -13,6 +13,7 @@ import pytest
 from nti.appserver.testing.postgresql import PostgreSQL
 from nti.appserver.testing.process import wait_until
 from tests.storage.sites import Site
+from tests.storage.writers import APPLICATION, Writers, stored
 
 pytestmark = pytest.mark.postgresql
 
@@ -98,3 +99,33 @@ def test_processes_that_open_an_empty_database_at_once(
         for process in opening:
             _, said = process.communicate(timeout=60)
             assert process.returncode == 0, said.decode()
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"])
+def test_under_writes_nothing_acknowledged_is_lost_and_nothing_else_is_there(
+    fault: str, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    options = {"source": APPLICATION, "storage_timeout": "2", "request_deadline": "4"}
+    with Site(tmp_path, "-w", "2", storage=postgresql.zodburi(), **options) as site:
+        site.wait_until_serving()
+        with Writers(site) as writers:
+            wait_until(lambda: writers.acknowledged() >= 10, "the site serves")
+            began = time.monotonic()
+            pids = postgresql.processes()
+            if fault == "killed":
+                postgresql.kill()
+                wait_until(lambda: refused(writers, began), "the site refuses")
+                postgresql.start()
+            else:
+                for pid in pids:
+                    os.kill(pid, signal.SIGSTOP)
+                wait_until(lambda: refused(writers, began), "the site refuses")
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+            before = writers.acknowledged()
+            wait_until(lambda: writers.acknowledged() >= before + 10, "the site goes on")
+        writers.check(*stored(site))
+
+
+def refused(writers: Writers, since: float) -> bool:
+    return any(write.status == 503 for write in writers.since(since))
