@@ -8,6 +8,7 @@ import os
 import re
 import statistics
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -56,6 +57,26 @@ def load(url: str, connections: int, seconds: int, script: Path | None = None, *
     if found is None or not int(found[1]):
         raise RuntimeError(f"wrk: no requests: {run.stdout}")
     return int(found[1])
+
+
+def per_request(
+    groups: Sequence[int], send: Callable[[], int], *, least: float = 0.2, most: int = 2
+) -> list[float]:
+    """CPU seconds per request of each process group.
+
+    :param send: sends requests for a while, and returns how many were answered.
+    :param least: it is called again until the first group has used so much CPU; a clock's tick
+        is a hundredth of a second.
+    :param most: but not more often.
+    """
+    before = [cpu_seconds(group) for group in groups]
+    count = 0
+    for _ in range(most):
+        count += send()
+        used = [cpu_seconds(group) - earlier for group, earlier in zip(groups, before, strict=True)]
+        if used[0] >= least:
+            break
+    return [each / count for each in used]
 
 
 def summary(ours: list[float], theirs: list[float]) -> dict[str, float | int]:

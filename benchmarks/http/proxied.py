@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import cpu_seconds, load, summary
+from benchmarks.common import load, per_request, summary
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server, answers
@@ -104,12 +104,8 @@ class Site:
 
     def round(self) -> tuple[float, float]:
         """CPU seconds per request of the server and of nginx."""
-        groups = (self.server.pid, self.nginx.pid)
-        before = [cpu_seconds(group) for group in groups]
-        count = load(self.url, CONNECTIONS, SECONDS)
-        server, nginx = (
-            (cpu_seconds(group) - earlier) / count
-            for group, earlier in zip(groups, before, strict=True)
+        server, nginx = per_request(
+            [self.server.pid, self.nginx.pid], lambda: load(self.url, CONNECTIONS, SECONDS)
         )
         return server, nginx
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import cpu_seconds, load, summary
+from benchmarks.common import load, per_request, summary
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
@@ -23,12 +23,15 @@ POST = Path(__file__).with_name("post.lua")
 PLAIN = "benchmarks.http.apps:app"
 PYRAMID = "benchmarks.http.apps:pyramid()"
 
+#: All others; granian with threads of its own choice is measured once.
+PEERS = tuple(kind for kind in KINDS if kind not in (OURS, "granian"))
+
 
 @dataclass(frozen=True)
 class Case:
     """One kind of request.
 
-    :ivar against: the kinds of servers; nothing: all that are installed.
+    :ivar against: the kinds of servers; nothing: `PEERS`.
     :ivar log: whether an access log is written to a file.
     """
 
@@ -43,7 +46,7 @@ class Case:
 
 
 CASES = [
-    Case("hello, keep-alive, 64 connections"),
+    Case("hello, keep-alive, 64 connections", against=(*PEERS[:2], "granian", *PEERS[2:])),
     Case("hello, keep-alive, 256 connections", 256, against=(STOCK, GRANIAN)),
     Case("hello, keep-alive, 1 connection", 1),
     Case("10 kB JSON POST, 64 connections", script=POST),
@@ -59,17 +62,18 @@ CASES = [
 ]
 
 
-def per_request(server: Server, case: Case) -> float:
+def cost(server: Server, case: Case) -> float:
     """CPU seconds per request of one round."""
-    before = cpu_seconds(server.pid)
-    count = load(server.url + case.path, case.connections, SECONDS, case.script, *case.fields)
-    return (cpu_seconds(server.pid) - before) / count
+    url = server.url + case.path
+    return per_request(
+        [server.pid], lambda: load(url, case.connections, SECONDS, case.script, *case.fields)
+    )[0]
 
 
 @contextmanager
 def serving(case: Case) -> Iterator[dict[str, Server]]:
     """A server of each kind that a case asks for, ours first."""
-    kinds = [OURS, *(case.against or [kind for kind in KINDS if kind != OURS])]
+    kinds = [OURS, *(case.against or PEERS)]
     options = ("--access-logfile=access.log",) if case.log else ()
     with ExitStack() as stack:
         yield {
@@ -86,7 +90,7 @@ def measure(case: Case) -> dict[str, Any]:
         rounds: dict[str, list[float]] = {kind: [] for kind in servers if kind not in failed}
         for number in range(ROUNDS):
             for kind in list(rounds)[:: 1 if number % 2 else -1]:
-                rounds[kind].append(per_request(servers[kind], case))
+                rounds[kind].append(cost(servers[kind], case))
     found: dict[str, Any] = {
         kind: summary(rounds[OURS], rounds[kind]) for kind in rounds if kind != OURS
     }
@@ -99,7 +103,7 @@ def warm(server: Server, case: Case) -> str:
     :raises RuntimeError: we cannot serve them.
     """
     try:
-        per_request(server, case)
+        cost(server, case)
     except RuntimeError as problem:
         if server.kind == OURS:
             raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.http.memory import connect
+from benchmarks.http.memory import answered, connect
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server
@@ -54,7 +54,7 @@ def one_by_one(server: Server) -> list[int]:
     host, port = server.bind.split(":")
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            stack.enter_context(connect((host, int(port)), None))
+            stack.enter_context(answered(connect((host, int(port)))))
         wait_until(lambda: held(server), "all connections are accepted")
         return counts(server)
 
