@@ -282,17 +282,17 @@ def main(count: int, seed: int = 1) -> int:
     draw = random.Random(seed)
     both = [Both(**values) for values in CONFIGURATIONS]
     streams = wrong = 0
-    while sum(it.fast for it in both) < count:
-        streams += 1
-        found = draw.choice(both).difference(stream(draw), draw.choice((PROXY, STRANGER)))
-        if found:
-            wrong += 1
-            print(found, flush=True)
+    with suppress(KeyboardInterrupt):
+        while sum(it.fast for it in both) < count:
+            streams += 1
+            found = draw.choice(both).difference(stream(draw), draw.choice((PROXY, STRANGER)))
+            if found:
+                wrong += 1
+                print(found, flush=True)
     fast = sum(it.fast for it in both)
     print(f"{streams} streams (seed {seed}), {fast} requests on the fast path, {wrong} differences")
     return int(wrong > 0)
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        raise SystemExit(main(int(sys.argv[1]), *map(int, sys.argv[2:])))
+    raise SystemExit(main(int(sys.argv[1]), *map(int, sys.argv[2:])))

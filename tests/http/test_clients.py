@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from gunicorn.config import Config
 
+from nti.appserver.http.client import ClientSource, Trust
 from nti.appserver.testing.process import GunicornProcess
 
 from .client import connect
@@ -116,3 +118,49 @@ def test_the_mount_point_is_named_by_nobody(server: GunicornProcess, start: Star
     allowing = start("--forwarder-headers", "SCRIPT_NAME").wait_until_serving()
     said = described(allowing, "SCRIPT_NAME: /mount", path="/mount/describe")
     assert (said["SCRIPT_NAME"], said["PATH_INFO"]) == ("/mount", "/describe")
+
+
+def applied(source: str, allow: str, value: str) -> tuple[str, str]:
+    """REMOTE_ADDR and scheme that a header's value gives, where it is read."""
+    cfg = Config()
+    cfg.set("forwarded_allow_ips", allow)
+    made = ClientSource(source, Trust(cfg))
+    environ = {made.key: value, "REMOTE_ADDR": "peer", "wsgi.url_scheme": "http"}
+    made.apply(environ)
+    made.apply(environ)  # the second time from what is remembered
+    return environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]
+
+
+@pytest.mark.parametrize(
+    ("value", "client", "scheme"),
+    [
+        ("for=198.51.100.7", "198.51.100.7", "http"),
+        ("For=198.51.100.7;Proto=HTTPS;by=127.0.0.1;host=h", "198.51.100.7", "https"),
+        ('for="[2001:db8::7]:4711";proto=https', "2001:db8::7", "https"),
+        ("for=203.0.113.1;proto=https, for=198.51.100.7;proto=http", "198.51.100.7", "http"),
+        ("for=198.51.100.7;proto=https, for=127.0.0.1;proto=http", "198.51.100.7", "https"),
+        ("for=198.51.100.7, for=unknown", "peer", "http"),
+        ("for=198.51.100.7, for=_hidden;proto=https", "peer", "http"),
+        ('for="198.51.100.7', "peer", "http"),
+        ('for="a, for=198.51.100.7"', "peer", "http"),
+        ("for=203.0.113.1;for=198.51.100.7", "peer", "http"),
+        ("for=198.51.100.7;proto=gopher", "198.51.100.7", "http"),
+        ("proto=https", "peer", "http"),
+        ("", "peer", "http"),
+    ],
+)
+def test_forwarded_elements(value: str, client: str, scheme: str) -> None:
+    assert applied("forwarded", "127.0.0.1", value) == (client, scheme)
+
+
+def test_where_everyone_is_trusted_the_right_most_counts() -> None:
+    value = "203.0.113.1, 198.51.100.7"
+    assert applied("x-forwarded-for", "*", value)[0] == "198.51.100.7"
+    assert applied("x-forwarded-for", "198.51.100.0/24", value)[0] == "203.0.113.1"
+
+
+def test_none_reads_nothing() -> None:
+    said = {"HTTP_X_FORWARDED_FOR": "198.51.100.7", "HTTP_FORWARDED": "for=198.51.100.7"}
+    environ = dict(said)
+    ClientSource("none", Trust(Config())).apply(environ)
+    assert environ == said
