@@ -48,7 +48,8 @@ class SwitchWatch:
 
     def _switched(self, event: str, arguments: Any) -> None:
         if event in ("switch", "throw") and _held.get(native.get_ident()):
-            self.violations.append("".join(traceback.format_stack(limit=20)))
+            left, _ = arguments  # this is called in the greenlet that has been switched to
+            self.violations.append("".join(traceback.format_stack(left.gr_frame, limit=20)))
 
 
 class WatchedLock:
