@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nti.appserver.testing.process import GunicornProcess
+from nti.appserver.testing.process import GunicornProcess, wait_until
 from tests.soak import traffic
 
 pytestmark = pytest.mark.soak
@@ -25,6 +25,11 @@ pytestmark = pytest.mark.soak
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 RELOAD_EVERY = 10.0
+WORKERS = 2
+#: gunicorn, its workers, the ZEO server.
+PROCESSES = 1 + WORKERS + 1
+#: How long the last reload may take, on a machine that is busy with all this.
+SETTLING_SECONDS = 120.0
 #: Clients of each kind.
 EACH = 3
 
@@ -60,7 +65,7 @@ def site(tmp_path: Path) -> Iterator[GunicornProcess]:
         "NTI_APPSERVER_NAMESPACES": "tests.soak.site:counting",
         "NTI_APPSERVER_ATTEMPTS": "20",
     }
-    options = ("-w", "2", "--graceful-timeout", "20")
+    options = ("-w", str(WORKERS), "--graceful-timeout", "20")
     with GunicornProcess(
         "nti.appserver.gunicorn:app", *options, cwd=tmp_path, environ=environ
     ) as it:
@@ -91,7 +96,12 @@ def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
     began = time.monotonic()
     try:
         reloaded = soak(site, SECONDS * 3 / 4, reload=True)
-        time.sleep(RELOAD_EVERY)
+        wait_until(
+            lambda: sample(site.cwd).processes == PROCESSES,
+            "every worker that was replaced has ended",
+            seconds=SETTLING_SECONDS,
+            every=1,
+        )
         steady = soak(site, SECONDS / 4, reload=False)
     finally:
         stopping.set()
@@ -111,8 +121,8 @@ def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
 
 def assert_level(reloaded: list[Sample], steady: list[Sample]) -> None:
     """Neither memory nor descriptors nor processes grow, over reloads or without them."""
+    assert {each.processes for each in steady} == {PROCESSES}
     for samples in (reloaded, steady):
-        assert grown([each.processes for each in samples]) <= 1.0
         assert grown([each.descriptors for each in samples]) <= 1.15
         assert grown([each.memory for each in samples]) <= 1.2
 
