@@ -101,7 +101,7 @@ def test_processes_that_open_an_empty_database_at_once(
             assert process.returncode == 0, said.decode()
 
 
-@pytest.mark.parametrize("fault", ["killed", "stopped"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("stopped", marks=pytest.mark.soak)])
 def test_under_writes_nothing_acknowledged_is_lost_and_nothing_else_is_there(
     fault: str, postgresql: PostgreSQL, tmp_path: Path
 ) -> None:
