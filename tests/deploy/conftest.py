@@ -21,12 +21,23 @@ def fronts(wanted: Callable[[Kind], bool] = lambda kind: True) -> pytest.MarkDec
     return pytest.mark.parametrize("front", names, indirect=True)
 
 
+#: A page that says in its text what a WebSocket has echoed.
+WEBSOCKET_PAGE = """<body><script>
+const page = performance.getEntriesByType("navigation")[0].nextHopProtocol;
+const websocket = new WebSocket(`wss://${location.host}/dataserver2/socket`);
+websocket.onopen = () => websocket.send(`echo of a page that came by ${page}`);
+websocket.onmessage = (event) => { document.body.innerText = event.data; };
+websocket.onerror = () => { document.body.innerText = "refused"; };
+</script></body>"""
+
+
 def make_folder(root: Path) -> Path:
     """The folder of static files, with some that are not for everybody."""
     (root / "library").mkdir(parents=True)
     (root / "guide").mkdir()
     (root / "guide/index.html").write_text("the guide")
     (root / "style.css").write_text("a { color: red }\n" * 100)
+    (root / "websocket.html").write_text(WEBSOCKET_PAGE)
     (root / "library/page.html").write_text("without a policy")
     (root / ".well-known").mkdir()
     (root / ".well-known/security.txt").write_text("Contact: us")

@@ -17,8 +17,11 @@ import pytest
 from nti.appserver.deploy.render import render
 from nti.appserver.testing.process import GUNICORN, ServerProcess, wait_until
 
-#: Programs that not every distribution has: their tests skip even where all others must run.
-OPTIONAL = {"pound": "Debian has it from version 13 on; POUND names the program otherwise"}
+#: Programs whose tests skip even where all others must run, and why.
+OPTIONAL = {
+    "pound": "Debian has it from version 13 on; POUND names the program otherwise",
+    "curl": "It asks by HTTP/2; what a browser does is asked apart",
+}
 
 
 def find(program: str) -> str | None:
@@ -87,9 +90,10 @@ def nginx_command(folder: Path, variant: str, **options: object) -> list[str]:
     # Around the site stands what Debian's nginx.conf says, which the site must not depend on.
     around = "gzip on; sendfile on; tcp_nopush on; ssl_prefer_server_ciphers on;"
     around += "ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;"
+    types = "types { text/css css; text/html html; }"
     (folder / "nginx.conf").write_text(
         f"{user} daemon off; pid {folder}/pid; events {{}}"
-        f"http {{ types {{ text/css css; }} {paths} {around} include {folder}/site.conf; }}"
+        f"http {{ {types} {paths} {around} include {folder}/site.conf; }}"
     )
     return [need("nginx"), "-e", "stderr", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
 

@@ -4,9 +4,11 @@ import contextlib
 import socket
 import ssl
 import warnings
+from pathlib import Path
 
 import pytest
 
+from nti.appserver.testing.process import wait_until
 from tests.deploy import programs
 from tests.deploy.conftest import fronts
 from tests.deploy.fronts import Front
@@ -60,12 +62,31 @@ def test_browsers_are_told_to_stay_with_tls(front: Front) -> None:
 
 
 @fronts(lambda kind: kind.http2)
-def test_http2_is_for_browsers_and_http1_behind(front: Front) -> None:
+def test_http2_is_offered_to_browsers(front: Front) -> None:
     with shake(front, ssl.TLSVersion.TLSv1_3, "h2", "http/1.1") as connection:
         assert connection.selected_alpn_protocol() == "h2"
+
+
+@fronts(lambda kind: kind.http2)
+def test_http2_becomes_http1_behind(front: Front) -> None:
     curl = programs.need("curl")
     command = (curl, "--http2", "-sS", "--cacert", front.site.tls["certificate"], "-w")
     done = programs.run(*command, "\n%{http_version}", f"{front.url}/dataserver2/x")
     body, _, version = done.stdout.rpartition("\n")
     assert version == "2", done.stderr
     assert '"SERVER_PROTOCOL": "HTTP/1.1"' in body
+
+
+@fronts(lambda kind: kind.name in ("nginx complete", "haproxy tls"))
+def test_a_browser_s_websocket_beside_http2(front: Front, tmp_path: Path) -> None:
+    """With HAProxy it is a stream of the HTTP/2 connection (RFC 8441), which becomes an upgrade."""
+    command = (
+        *(programs.need("chromium"), "--headless=new", "--no-sandbox", "--disable-gpu"),
+        *("--disable-dev-shm-usage", "--ignore-certificate-errors", f"--user-data-dir={tmp_path}"),
+        *("--virtual-time-budget=10000", "--dump-dom", f"{front.url}/websocket.html"),
+    )
+    shown = programs.run(*command).stdout
+    assert "echo of a page that came by h2" in shown, shown
+    log = front.folder / "haproxy/server.log"
+    if log.exists():
+        wait_until(lambda: "/dataserver2/socket HTTP/2.0" in log.read_text(), "HAProxy logs it")
