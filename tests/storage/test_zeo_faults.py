@@ -99,12 +99,12 @@ def run_with(fault: Fault, seconds: float, folder: Path, timeout: float) -> list
 
 @pytest.mark.parametrize("fault", [killed, stopped, cut])
 def test_a_fault_costs_503_within_the_bound(tmp_path: Path, fault: Fault) -> None:
-    since = run_with(fault, 5, tmp_path, timeout=1)
+    since = run_with(fault, 3, tmp_path, timeout=1)
     assert any(write.status == 503 for write in since)
 
 
 def test_a_slow_network_costs_time_alone(tmp_path: Path) -> None:
-    since = run_with(slow, 5, tmp_path, timeout=20)
+    since = run_with(slow, 3, tmp_path, timeout=20)
     assert not [write for write in since if write.status != 200]
 
 

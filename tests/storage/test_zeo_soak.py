@@ -66,7 +66,7 @@ def test_nothing_is_lost_or_stuck_and_nothing_grows(tmp_path: Path) -> None:
     assert found["conflicts"] > 0
     assert found["counted"] == found["own"], "the counter is off"
     assert found["both"] == found["shared"], "a commit was made in part"
-    assert found["counted"] > GREENLETS / 2
+    assert found["counted"] > 100
     assert found["reads"] > GREENLETS
     assert not found["errors"]
     assert not found["not ended"]
