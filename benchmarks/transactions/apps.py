@@ -86,6 +86,22 @@ def ours() -> Any:
     return _views(config)
 
 
+def counter(global_config: Any, **settings: Any) -> Any:
+    """The readme's application."""
+    from nti.appserver.transactions import connection
+
+    def count(request: Any) -> dict[str, int]:
+        root = connection().root()
+        root["visits"] = root.get("visits", 0) + 1
+        return {"visits": root["visits"]}
+
+    config = Configurator(settings=settings)
+    config.include("nti.appserver")
+    config.add_route("count", "/count")
+    config.add_view(count, route_name="count", renderer="json")
+    return config.make_wsgi_app()
+
+
 def usual() -> Any:
     """Over pyramid_tm, pyramid_retry and pyramid_zodbconn, as their documents advise."""
     import transaction

@@ -20,14 +20,15 @@ STOCK = "gevent"
 class Served:
     """One application under one worker class, on a database of its own.
 
-    :param app: a factory of `benchmarks.transactions.apps`.
+    :param app: a factory of `benchmarks.transactions.apps`; empty: its `counter`, with all
+        of our middleware and the default storage.
     """
 
     def __init__(self, app: str, worker: str = WORKER_CLASS, *options: str) -> None:
         folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
         root = Path(__file__).parents[2]
         self.process = GunicornProcess(
-            f"benchmarks.transactions.apps:{app}()",
+            f"benchmarks.transactions.apps:{app}()" if app else "nti.appserver.gunicorn:app",
             "--keep-alive=30",
             "--worker-connections=1000",
             *options,
@@ -35,6 +36,7 @@ class Served:
             cwd=folder,
             environ={
                 "BENCHMARK_DATA": str(folder / "data.fs"),
+                "NTI_APPSERVER_APPLICATION": "benchmarks.transactions.apps:counter",
                 "PYTHONPATH": str(root),
                 "PYTHONWARNINGS": "ignore",
             },

@@ -36,7 +36,7 @@ def reading() -> Figures:
             rounds += [found] * bool(number)  # the first one warms up
     return {
         "cpu_us": _medians(rounds),
-        "ratio_to_usual": _median(each["ours"] / each["usual"] for each in rounds),
+        **_ratio([each["ours"] / each["usual"] for each in rounds]),
         "own_cost_us": _median(each["ours"] - each["bare"] for each in rounds),
         "own_cost_without_an_object_us": _median(
             each["no object"] - each["bare"] for each in rounds
@@ -82,13 +82,35 @@ def _rates(rounds: list[dict[str, Load]]) -> Figures:
         "commits_per_second": _medians(
             [{name: load.rate for name, load in each.items()} for each in rounds]
         ),
-        "ratio_to_usual": _median(
-            each["ours"].rate / each["usual"].rate for each in rounds if each["usual"].rate
-        ),
+        **_ratio([each["ours"].rate / each["usual"].rate for each in rounds]),
         "cpu_us_per_request": _medians(
             [{name: load.cpu_us for name, load in each.items()} for each in rounds]
         ),
         "refused": {name: sum(each[name].bad for each in rounds) for name in ("ours", "usual")},
+    }
+
+
+def meeting() -> dict[str, Figures]:
+    """Visitors of the readme's counter, over the default storage and several workers."""
+    found = {}
+    for workers in (2, 4):
+        site = Served("", "nti.appserver.gunicorn.GeventApplicationWorker", f"-w{workers}")
+        with site:
+            for clients in (2, 4, 8):
+                load = drive(site, [["/count"] * (300 // clients)] * clients, "POST")
+                found[f"{workers} workers, {clients} clients"] = {
+                    "served": load.good,
+                    "refused": load.bad,
+                    "per_second": round(load.rate),
+                }
+    return found
+
+
+def _ratio(ratios: list[float]) -> Figures:
+    return {
+        "ratio_to_usual": _median(ratios),
+        "ratio_lowest": round(min(ratios), 2),
+        "ratio_highest": round(max(ratios), 2),
     }
 
 
@@ -148,6 +170,7 @@ def main() -> None:
         "reading": reading(),
         "writing": writing(),
         "contending": contending(),
+        "meeting": meeting(),
         "rounds": ROUNDS,
         **environment(),
     }

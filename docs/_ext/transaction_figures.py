@@ -1,0 +1,90 @@
+"""The directive `transaction-figures`: tables made from what benchmarks/transactions has measured.
+
+Its argument is the table: `stacks`, `own` or `meeting`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "transactions.json"
+
+Row = list[str]
+Figures = dict[str, Any]
+
+
+def stacks(figures: Figures) -> list[Row]:
+    """Ours beside the usual packages."""
+    rows = [["", "ours", "usual", "ours / usual", "lowest, highest"]]
+    reading = figures["reading"]
+    cpu = reading["cpu_us"]
+    rows.append(["CPU per request that reads, µs", str(cpu["ours"]), str(cpu["usual"])])
+    rows[-1] += _spread(reading)
+    for name, key in (("write", "writing"), ("increment one counter", "contending")):
+        found = figures[key]
+        rate, cpu = found["commits_per_second"], found["cpu_us_per_request"]
+        rows.append([f"commits a second that {name}", str(rate["ours"]), str(rate["usual"])])
+        rows[-1] += _spread(found)
+        rows.append([f"CPU per request to {name}, µs", str(cpu["ours"]), str(cpu["usual"])])
+        rows[-1] += [f"{cpu['ours'] / cpu['usual']:.2f}", ""]
+        rows.append(["answered with an error", *_both(found["refused"]), "", ""])
+    return rows
+
+
+def own(figures: Figures) -> list[Row]:
+    """What a unit of work adds to a view on our worker."""
+    found = figures["reading"]
+    return [
+        ["", "µs of CPU per request"],
+        ["a Pyramid view without a unit of work", str(found["cpu_us"]["bare"])],
+        ["a unit of work adds", str(found["own_cost_without_an_object_us"])],
+        ["one with a connection that reads an object adds", str(found["own_cost_us"])],
+    ]
+
+
+def meeting(figures: Figures) -> list[Row]:
+    """Visitors of several workers who change one object."""
+    rows = [["300 requests that count", "served", "refused", "a second"]]
+    for name, found in figures["meeting"].items():
+        rows.append([name, *(str(found[key]) for key in ("served", "refused", "per_second"))])
+    return rows
+
+
+TABLES = {made.__name__: made for made in (stacks, own, meeting)}
+
+
+def _both(found: Figures) -> Row:
+    return [str(found[name]) for name in ("ours", "usual")]
+
+
+def _spread(found: Figures) -> Row:
+    lowest, highest = found["ratio_lowest"], found["ratio_highest"]
+    return [str(found["ratio_to_usual"]), f"{lowest}, {highest}"]
+
+
+class TransactionFigures(SphinxDirective):
+    """One table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(RESULTS))
+        rows = TABLES[self.arguments[0]](json.loads(RESULTS.read_text("utf-8")))
+        lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
+        for row in rows:
+            marks = ["   * -", *["     -"] * (len(row) - 1)]
+            lines += [f"{mark} {cell}".rstrip() for mark, cell in zip(marks, row, strict=True)]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source=str(RESULTS)), 0, container)
+        return list(container.children)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx calls this when it loads the extension."""
+    app.add_directive("transaction-figures", TransactionFigures)
+    return {"parallel_read_safe": True}
