@@ -19,6 +19,9 @@ from .client import Client
 CLIENTS = 12
 REST_SECONDS = 0.012
 
+#: How long a server may take to start again on a busy machine, in seconds: requests wait for it.
+PATIENCE = 120
+
 NGINX = """
 user root; daemon off; pid {folder}/pid; worker_processes 1;
 events {{ worker_connections 512; }}
@@ -33,6 +36,7 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_next_upstream off;
+            proxy_read_timeout 110s;
         }}
     }}
 }}
@@ -43,8 +47,8 @@ defaults
     mode http
     retries 0
     timeout connect 20s
-    timeout client 60s
-    timeout server 60s
+    timeout client 110s
+    timeout server 110s
 listen front
     bind 127.0.0.1:{port}
     http-reuse always
@@ -105,6 +109,7 @@ class Load:
         draw = random.Random(number)
         while not self._stop:
             with suppress(OSError), Client(("127.0.0.1", self._port)) as client:
+                client.socket.settimeout(PATIENCE)
                 while self._ask(client, draw, b"%d:%d" % (number, self.done)) and not self._stop:
                     # Now and then a longer rest, so that connections of the proxy's grow old.
                     time.sleep(draw.random() * REST_SECONDS * draw.choice((1, 1, 1, 1, 1, 1, 1, 8)))

@@ -20,7 +20,7 @@ import pytest
 from nti.appserver.testing.process import GUNICORN, WORKER_CLASS, ServerProcess, wait_until
 
 from .conftest import ROOT
-from .load import Load, front
+from .load import PATIENCE, Load, front
 
 OPTIONS = [
     GUNICORN, "-k", WORKER_CLASS, "--no-control-socket", "--pythonpath", str(ROOT),
@@ -37,9 +37,8 @@ if int(sys.argv[1]) != 3:
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-#: How long the server is left alone between two events, and an event may take, in seconds.
+#: How long the server is left alone between two events, in seconds.
 EVERY = 0.5
-PATIENCE = 120
 
 
 #: The first is a plain WSGI application, whose workers close idle connections when they end; with
@@ -93,7 +92,7 @@ def lost_under_load(
     address = f"127.0.0.1:{listening.getsockname()[1]}"
     with ExitStack() as stack:
         server = stack.enter_context(gunicorn(app, listening, folder))
-        server.wait_for_output("Serving ")
+        server.wait_for_output("Serving ", seconds=PATIENCE)
         port = stack.enter_context(front(kind, address, folder))
         with Load(port) as load:
             for event in cycle((reload, restart)):
