@@ -20,6 +20,8 @@ extensions = [
     "http_figures",
     "metrics_table",
     "settings_table",
+    "zeo_figures",
+    "transaction_figures",
 ]
 exclude_patterns = ["_build"]
 # Docstrings write `name` for code, as Markdown and the standard library's authors do.

@@ -3,7 +3,7 @@
 The number of rounds may follow. Each round runs every way once, each in a
 process of its own with an empty cache; ratios are of runs of the same round.
 Where the system permits it, all of them have the processors before other work of
-the machine. Writes benchmarks/results/zeo.json.
+the machine. Writes benchmarks/results/zeo.json and draws the plots.
 """
 
 import json
@@ -15,16 +15,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ZODB
 from ZEO.ClientStorage import ClientStorage
 
 from benchmarks.zeo.data import fill
+from benchmarks.zeo.plots import RESULTS, draw
 from nti.appserver.testing.zeo import ZEOServer
 
-RESULTS = Path(__file__).parents[1] / "results" / "zeo.json"
 ROUNDS = 5
 BUCKETS = 200
 
@@ -128,6 +127,7 @@ def main() -> None:
             results[setup.name] = summary(runs)
             print(setup.name, json.dumps(results[setup.name], indent=2), flush=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    draw()
 
 
 if __name__ == "__main__":
