@@ -110,12 +110,26 @@ class Polling:
         target = f"/socket.io/?{urlencode({**fields, **query})}"
         if connection.sock is not None and _has_ended(connection.sock):
             connection.close()  # it is opened anew, as browsers do
-        connection.request(method, target, body.encode() if body else None, self.headers)
-        response = connection.getresponse()
-        text = response.read().decode()
-        if response.status != 200:
-            raise RequestFailed(response.status, text)
+        data = body.encode() if body else None
+        reused = connection.sock is not None
+        try:
+            status, text = self._exchange(connection, method, target, data)
+        except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+            if not reused:
+                raise
+            # An idle connection that the server closed in this very moment: browsers ask again.
+            connection.close()
+            status, text = self._exchange(connection, method, target, data)
+        if status != 200:
+            raise RequestFailed(status, text)
         return text
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, target: str, data: bytes | None
+    ) -> tuple[int, str]:
+        connection.request(method, target, data, self.headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
     def receive(self) -> list[str | bytes]:
         """The packets that the next poll brings."""
