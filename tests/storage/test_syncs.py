@@ -213,3 +213,31 @@ with db.transaction() as opened:
     )
     found = run(program, str(tmp_path / "data.fs"))
     assert found == str([f"data {number}" for number in range(0, 20, 2)]) + "\n"
+
+
+def test_who_waits_for_a_turn_at_an_object_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    program = COMMITS + (
+        """
+from nti.appserver.settings import Settings
+from nti.appserver.transactions import configure, connection, run, use_database
+
+configure(Settings(attempts=50))
+use_database(db)
+run(lambda: connection().root().update(count=0))
+log.clear()
+
+
+def increment():
+    value = connection().root()["count"]
+    gevent.sleep(0)
+    connection().root()["count"] = value + 1
+
+
+greenlets = [gevent.spawn(run, increment) for _ in range(20)]
+gevent.joinall(greenlets, timeout=30, raise_error=True)
+syncs = [what for what, _ in log if what == "begins"]
+print(run(lambda: connection().root()["count"]), len(syncs) < 20)
+db.close()
+"""
+    )
+    assert run(program, str(tmp_path / "data.fs")).split() == ["20", "True"]

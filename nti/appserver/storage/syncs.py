@@ -44,6 +44,8 @@ def share_syncs(db: DB) -> None:
 class SyncedFileStorage(FileStorage):  # type: ignore[misc]
     """A FileStorage whose `tpc_finish` waits for the disk after it has let go of its locks."""
 
+    #: `tpc_finish` lets nobody else run until what it has written is there to be read.
+    finishes_at_once = True
     _syncs: "Syncs"
     #: Whether the storage around it waits for the disk.
     is_wrapped = False
