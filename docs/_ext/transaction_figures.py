@@ -49,7 +49,7 @@ def own(figures: Figures) -> list[Row]:
 
 def meeting(figures: Figures) -> list[Row]:
     """Visitors of several workers who change one object."""
-    rows = [["300 requests that count", "served", "refused", "a second"]]
+    rows = [["about 300 requests that count", "served", "refused", "a second"]]
     for name, found in figures["meeting"].items():
         rows.append([name, *(str(found[key]) for key in ("served", "refused", "per_second"))])
     return rows
