@@ -1,19 +1,23 @@
-"""CPU per request, side by side with other servers: python -m benchmarks.http.serving [WORDS...]
+"""CPU per request, side by side with other servers: python -m benchmarks.http.serving
+
+Words that follow choose the cases with one of them in their names, `--against
+KIND` the kinds of servers; what was measured of others stays as it was.
 
 One serving process each, CPU of the whole process tree, rounds in which every
 server has its turn, in alternating order. With words, only the cases that have
 one of them in their names. Needs wrk.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import load, per_request, summary
 from benchmarks.http.plots import draw
+from benchmarks.http.results import load as results
 from benchmarks.http.results import save
 from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
 
@@ -113,11 +117,16 @@ def warm(server: Server, case: Case) -> str:
 
 def main() -> None:
     """Measure, print and write."""
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--against", action="append", choices=list(KINDS))
+    asked = parser.parse_args()
+    before = results().get("serving", {})
     for case in CASES:
-        if not words or any(word in case.name for word in words):
-            found = measure(case)
-            save("serving", {case.name: found})
+        if not asked.words or any(word in case.name for word in asked.words):
+            found = measure(replace(case, against=asked.against or case.against))
+            kept = before.get(case.name, {}) if asked.against else {}
+            save("serving", {case.name: {**kept, **found}})
             print(case.name, flush=True)
             for kind, figures in found.items():
                 print(f"  {kind:24}", figures, flush=True)
