@@ -103,6 +103,18 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     def age(self, age: int) -> None:
         self.entry = roster().add(age)
 
+    def init_process(self) -> None:
+        """Worker: start and serve; an error until it serves is told, and not the site's end.
+
+        gunicorn would end for an error of a single start, others serving or not.
+        """
+        try:
+            super().init_process()
+        except Exception as problem:
+            if self.booted:
+                raise
+            self._fail(problem)
+
     def patch(self) -> None:
         """Worker: the first thing that is done in it."""
         # Until now a signal would have been the arbiter's, in whose likeness this process was made.
@@ -124,13 +136,10 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Worker: make the application, before a connection is accepted."""
         boot.quieten()
-        try:
-            self._prepare_storages()
-            super().load_wsgi()
-            keep_promises()
-            self.settings = settings_in_use()
-        except Exception as problem:
-            self._fail(problem)
+        self._prepare_storages()
+        super().load_wsgi()
+        keep_promises()
+        self.settings = settings_in_use()
         if isinstance(self.wsgi, DeferredApplication):
             self.wsgi = self.wsgi.load()
 
@@ -142,6 +151,10 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     def _fail(self, problem: Exception) -> NoReturn:
         """Worker: it cannot start; does not return."""
+        if not self.alive:
+            # SIGTERM's SystemExit may have ended a thread that the start then waited for in vain.
+            self.log.info("Told to end while it started, which ended so: %r", problem)
+            sys.exit(0)
         boot.report(problem, self.log)
         if roster().has_served:
             self._hooks.ended()  # no crash: others serve, or another attempt follows

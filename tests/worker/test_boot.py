@@ -155,6 +155,46 @@ def test_an_error_while_loading_is_printed_whole_and_ends_gunicorn(
     assert len(workers_booted(server)) == 1
 
 
+#: The first time it is told to end, as by HUP, while its start waits for a thread.
+TOLD_TO_END = """
+import os, pathlib, signal, threading
+if not pathlib.Path("told").exists():
+    pathlib.Path("told").touch()
+    done = threading.Event()
+    def work():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.set()
+    threading.Thread(target=work).start()
+    done.wait()
+from mysite import app
+"""
+
+
+def test_a_worker_told_to_end_while_it_starts_does_not_end_gunicorn(
+    serve: Serve, folder: Path
+) -> None:
+    """The signal's SystemExit is raised in the thread, and its end is then waited for in vain."""
+    (folder / "told_to_end.py").write_text(TOLD_TO_END)
+    server = serve(application="told_to_end:app").wait_until_serving()
+    assert fetch(server)["patched"]
+    assert "Told to end while it started" in server.output()
+
+
+def test_a_hook_that_fails_after_hup_does_not_end_gunicorn(serve: Serve, folder: Path) -> None:
+    (folder / "conf.py").write_text(
+        "import pathlib\n"
+        "def post_worker_init(worker):\n"
+        "    assert not pathlib.Path('broken').exists(), 'the hook is broken'\n"
+    )
+    server = serve("-c", "conf.py").wait_until_serving()
+    pid = fetch(server)["pid"]
+    (folder / "broken").touch()
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_output("This worker serves on")
+    assert "the hook is broken" in server.output()
+    assert fetch(server)["pid"] == pid
+
+
 def test_a_bad_setting_ends_gunicorn_without_a_traceback(serve: Serve) -> None:
     server = serve(attempts="many")
     assert server.wait() == 1
