@@ -89,11 +89,12 @@ class Listener:
         self._batch = 1 if cfg.workers > 1 else BATCH
         self._raw = sock._sock
         self._watcher = server.loop.io(self._raw.fileno(), READ)
-        self._pause = server.loop.timer(PAUSE_SECONDS)
+        # `again` starts these anew; a timer that is only started again is over at once.
+        self._pause = server.loop.timer(PAUSE_SECONDS, PAUSE_SECONDS)
         self._accepting = False
         # With reuse_port nobody else could take what waits here.
         self._share = None if cfg.reuse_port else Share(server.hooks.neighbours)
-        self._turn = server.loop.timer(TURN_SECONDS)
+        self._turn = server.loop.timer(TURN_SECONDS, TURN_SECONDS)
         #: Whether a neighbour may accept before us.
         self.deferring = False
 
@@ -101,6 +102,7 @@ class Listener:
 
     def start(self) -> None:
         """Accept from now on."""
+        self._pause.stop()
         if not self._accepting:
             self._accepting = True
             self._raw.setblocking(False)
@@ -132,10 +134,10 @@ class Listener:
     def forgot(self, connections: int) -> None:
         """A connection was closed; perhaps it is our turn again."""
         if self.deferring and self._share is not None and self._share.behind(connections):
-            self._turn.stop()
             self._resume()
 
     def _resume(self) -> None:
+        self._turn.stop()
         self.deferring = False
         self._watcher.start(self._accept)
 
@@ -144,7 +146,7 @@ class Listener:
             if self._share is not None and self._share.defers(len(self.server.connections)):
                 self.deferring = True
                 self._watcher.stop()
-                self._turn.start(self._resume)
+                self._turn.again(self._resume)
                 return
             try:
                 fd, peer = self._raw._accept()
@@ -153,7 +155,7 @@ class Listener:
             except OSError as problem:
                 self.server.log.warning("Cannot accept connections: %s", problem)
                 self.pause()
-                self._pause.start(self.start)
+                self._pause.again(self.start)
                 return
             try:
                 self._connect(fd, peer)
