@@ -110,8 +110,8 @@ class Writers:
         return sum(write.status == 200 for write in self.writes)
 
     def since(self, moment: float) -> list[Write]:
-        """Writes that were begun after a moment of `time.monotonic()`."""
-        return [write for write in self.writes if write.began > moment]
+        """Writes that were answered after a moment of `time.monotonic()`."""
+        return [write for write in self.writes if write.began + write.seconds > moment]
 
     def check(self, count: int, stored: list[str]) -> None:
         """Compare what was answered with what is there: all that was told is so, and no more."""
