@@ -121,7 +121,7 @@ def test_a_storage_of_one_process_is_handed_over(serve: Serve, folder: Path) -> 
         server.send_signal(signal.SIGHUP)
         wait_until(lambda: fetch(server)["pid"] != first, "the new worker answers")
     assert "another process holds its lock" in server.output()
-    assert "the lock is free, going on" in server.output()
+    assert "it is open now, going on" in server.output()
 
 
 def test_usr2_starts_a_second_arbiter_that_outlives_the_first(serve: Serve, folder: Path) -> None:
