@@ -7,7 +7,9 @@ or wait; the callbacks of its server ("I/O thread") do neither.
 import hashlib
 import logging
 import os
+import time
 from dataclasses import dataclass
+from types import FunctionType, SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
@@ -49,6 +51,15 @@ class ClientDefaults:
 
 
 defaults = ClientDefaults()
+
+#: ZEO's check of a blob cache's size, whose sleeps stop its own thread and give it no hub.
+_check_blob_cache = FunctionType(
+    ZEO.ClientStorage._check_blob_cache_size.__code__,
+    {
+        **vars(ZEO.ClientStorage),
+        "time": SimpleNamespace(sleep=native.sleep, time=time.time),
+    },
+)
 
 #: For a forked child to abandon.
 _storages: "WeakSet[ClientStorage]" = WeakSet()
@@ -136,7 +147,7 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
             return
         self._blob_data_bytes_loaded = 0
         target = max(self._blob_cache_size - self._blob_cache_size_check, 0)
-        check, folder = ZEO.ClientStorage._check_blob_cache_size, self.blob_dir
+        check, folder = _check_blob_cache, self.blob_dir
         NativeThread(lambda: check(folder, target), f"{self.__name__} blob cache check").start()
 
 
