@@ -54,11 +54,13 @@ class _Lazy:
         if not logger.isEnabledFor(logging.INFO):
             return
         atoms = Atoms(self, resp, req, environ, seconds)
-        stream = bare_stream(logger)
-        if stream is not None:
+        bare = bare_handler(logger)
+        if bare is not None:
             # The handler's lock is not needed: one thread writes here, and nothing switches.
             try:
-                stream.write(self._format % atoms + "\n")
+                stream, finish = bare
+                line = self._format % atoms
+                stream.write((line if finish is None else finish(line)) + "\n")
                 stream.flush()
                 return
             except Exception:
@@ -84,21 +86,29 @@ class _Lazy:
         return atoms_by_name
 
 
-def bare_stream(logger: logging.Logger) -> Any:
-    """The stream to which a logger writes messages as they are; None: it does otherwise."""
+def bare_handler(logger: logging.Logger) -> tuple[Any, Callable[[str], str] | None] | None:
+    """The stream to which a logger writes nothing but messages, and what finishes them.
+
+    A formatter that needs no record of a message has the method `finish_line`.
+
+    :return: None: it does otherwise.
+    """
     if len(logger.handlers) != 1 or logger.propagate or logger.filters:
         return None
     handler = logger.handlers[0]
     formatter = handler.formatter
+    finish = getattr(formatter, "finish_line", None)
     bare = (
         type(logger) is logging.Logger
         and type(handler) in (logging.StreamHandler, logging.FileHandler)
-        and type(formatter) is logging.Formatter
+        and formatter is not None
+        and (finish is not None or type(formatter) is logging.Formatter)
         and formatter._fmt == "%(message)s"
         and not handler.filters
         and handler.level <= logging.INFO
     )
-    return getattr(handler, "stream", None) if bare else None
+    stream = getattr(handler, "stream", None)
+    return (stream, finish) if bare and stream is not None else None
 
 
 class Atoms(dict[str, Any]):

@@ -85,8 +85,15 @@ class AccessTextFormatter(logging.Formatter):
     """What `access_log_format` says, and the request's id at the end."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = masked(super().format(record))
-        request_id = request_id_of(record)
+        return self.finish_line(super().format(record), request_id_of(record))
+
+    def finish_line(self, line: str, request_id: str | None = None) -> str:
+        """What becomes of a message; the HTTP server asks without making a record.
+
+        :param request_id: None: that of the greenlet.
+        """
+        line = masked(line)
+        request_id = current_request_id() if request_id is None else request_id
         return f"{line} {request_id}" if request_id else line
 
 
