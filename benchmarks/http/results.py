@@ -37,7 +37,6 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
 
 
