@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from nti.appserver.testing.zeo import ZEOServer
-from tests.storage.crowd import STUCK_SECONDS
 
 pytestmark = pytest.mark.soak
 
@@ -26,13 +25,16 @@ GREENLETS = 1000
 #: A server lives for so many seconds, and is away for so many.
 LIFE, AWAY = 12.0, 2.0
 
+#: Whoever has done nothing for so long is stuck.
+STUCK_SECONDS = 120.0
+
 
 def count_over_restarts(server: ZEOServer, seconds: float) -> dict[str, Any]:
     """Have the crowd count for so long; what it tells."""
     command = [sys.executable, "-m", "tests.storage.crowd", server.uri, str(seconds)]
     restarts = 0
     with subprocess.Popen(
-        [*command, str(GREENLETS)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [*command, str(GREENLETS), str(STUCK_SECONDS)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as crowd:
         try:
             ends = time.monotonic() + seconds
