@@ -100,6 +100,7 @@ def hints(environ: Environ, start: Start) -> Iterable[bytes]:
 def file(environ: Environ, start: Start) -> Iterable[bytes]:
     """A file, from its tenth byte on; the query: a length to tell, or `memory` for no real file."""
     query = environ["QUERY_STRING"]
+    FILE.write_bytes(TEXT)
     opened: Any = io.BytesIO(TEXT) if query == "memory" else open(FILE, "rb")  # noqa: SIM115
     opened.seek(10)
     start("200 OK", [("Content-Length", query)] if query.isdigit() else [])
@@ -138,9 +139,6 @@ PATHS = {
         short, sleeps, status, trailers, writes,
     )
 }  # fmt: skip
-
-
-FILE.write_bytes(TEXT)
 
 
 def app(environ: Environ, start: Start) -> Iterable[bytes]:

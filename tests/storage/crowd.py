@@ -1,4 +1,4 @@
-"""A thousand greenlets that count, for a time: python -m tests.storage.crowd URI SECONDS GREENLETS PATIENCE
+"""A thousand greenlets that count: python -m tests.storage.crowd URI SECONDS GREENLETS PATIENCE
 
 Each reads what others count, and counts in an object of its own; now and then in one that
 it shares with many too, so that they conflict. What was in doubt is settled by looking at the
