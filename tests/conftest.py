@@ -1,7 +1,15 @@
-"""What holds for all tests: their process is not patched, only those that they start."""
+"""What holds for all tests: collecting them does not patch their process."""
 
 import pytest
 from gevent import monkey
+
+
+def is_patched() -> bool:
+    return bool(monkey.is_module_patched("socket"))
+
+
+#: Some tests are run by processes that are patched on purpose, from their beginning.
+FROM_THE_BEGINNING = is_patched()
 
 
 def pytest_collection_finish() -> None:
@@ -9,5 +17,5 @@ def pytest_collection_finish() -> None:
 
     The processes that such a test should have started would not be what is tested.
     """
-    if monkey.is_module_patched("socket"):
+    if is_patched() and not FROM_THE_BEGINNING:
         pytest.exit("a test module has monkey-patched the process of the tests", returncode=1)

@@ -135,7 +135,7 @@ def test_the_hub_itself_cannot_wait() -> None:
 def test_an_answer_for_a_thread_that_has_ended_with_its_hub_is_nobodys() -> None:
     printed = run(
         """
-        import gevent, time
+        import gevent
         from nti.appserver.hub import native
         from nti.appserver.hub.waking import Answer
         left = []
@@ -144,9 +144,10 @@ def test_an_answer_for_a_thread_that_has_ended_with_its_hub_is_nobodys() -> None
             left.append(Answer())
             gevent.get_hub().destroy(destroy_loop=True)
             left.append("over")
+        gevent.sleep(0)  # gevent deadlocks where two threads make their first hubs at a time
         native.start_new_thread(life, ())
         while len(left) < 2:
-            time.sleep(0.01)
+            native.sleep(0.01)
         left[0].give("late")
         print("ok")
         """
