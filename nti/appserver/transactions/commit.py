@@ -16,7 +16,7 @@ from nti.transactions import loop as _loop
 from transaction._transaction import Status, Transaction, _NoSynchronizers, rm_key
 
 from nti.appserver.errors import AppServerError
-from nti.appserver.storage.errors import CommitInDoubt
+from nti.appserver.storage.errors import CommitInDoubt, away
 from nti.appserver.transactions.effects import EffectQueue
 from nti.appserver.transactions.instruments import ABORTED, COMMIT_SECONDS, COMMITTED
 from nti.appserver.transactions.shield import shielded
@@ -155,9 +155,8 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             )
             if isinstance(problem, CommitInDoubt):
                 raise  # it says so itself, and is answered with 503
-            raise InDoubt(
-                "the commit failed after the vote, and may be stored in part"
-            ) from problem
+            unknown = InDoubt("the commit failed after the vote, and may be stored in part")
+            raise (away(problem) or unknown) from problem
         self.status = Status.COMMITTED
         if self.unit is not None:
             self.unit.committed = True
