@@ -59,3 +59,27 @@ def test_after_a_commit_all_earlier_ones_are_seen(late: ZEOServer) -> None:
         late.uri,
     )
     assert printed == "ok\n"
+
+
+def test_who_catches_up_sees_what_was_committed_before(late: ZEOServer) -> None:
+    printed = run(
+        """
+        import sys
+        import gevent
+        from tests.storage.programs import opened
+        others = opened(sys.argv[1])
+        ours = opened(sys.argv[1])
+        for number in range(3):
+            with others.transaction() as connection:
+                connection.root()["n"] = number
+            waiting = [gevent.spawn(ours.storage.catch_up) for _ in range(3)]
+            gevent.joinall(waiting, timeout=20, raise_error=True)
+            with ours.transaction() as connection:
+                assert connection.root()["n"] == number
+        ours.close()
+        others.close()
+        print("ok")
+        """,
+        late.uri,
+    )
+    assert printed == "ok\n"

@@ -122,3 +122,18 @@ def test_the_file_is_as_long_as_there_are_buckets(tmp_path: Path) -> None:
     assert (tmp_path / "turns").stat().st_size == BUCKETS
     assert not marks.is_set(0)
     marks.close()
+
+
+class Late(Marks):
+    """The process that had the lock clears its mark just before the lock is tried."""
+
+    def _try(self, bucket: int) -> bool:
+        self._bytes[bucket] = 0
+        return super()._try(bucket)
+
+
+def test_who_has_the_lock_has_set_the_mark(tmp_path: Path) -> None:
+    marks = Late(tmp_path / "turns")
+    assert marks.take(7, monotonic() + 5)
+    assert marks.is_set(7)
+    marks.close()

@@ -198,5 +198,5 @@ def test_visitors_of_several_workers_who_meet_are_all_served(tmp_path: Path) -> 
         for visitors in (2, 8):
             with ThreadPoolExecutor(visitors) as clients:
                 answers += clients.map(lambda _: call(site, "POST", "/count"), range(100))
-    assert {status for status, _, _ in answers} == {200}
+    assert {status for status, _, _ in answers} == {200}, site.output()
     assert sorted(json.loads(body)["visits"] for _, _, body in answers) == list(range(1, 201))

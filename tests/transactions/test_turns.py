@@ -155,9 +155,9 @@ def test_another_attempt_begins_with_what_others_have_committed_until_its_turn(
         asked.append("the turn came")
         turn.end()
 
-    def ping() -> None:
+    def catch_up() -> None:
         assert LEASES.value == leased
-        asked.append("ping")
+        asked.append("catch up")
 
     def increment() -> None:
         asked.append("attempt")
@@ -166,9 +166,9 @@ def test_another_attempt_begins_with_what_others_have_committed_until_its_turn(
         connection().root()["counter"].value += 1
 
     leased = LEASES.value
-    monkeypatch.setattr(database.storage, "ping", ping, raising=False)
+    monkeypatch.setattr(database.storage, "catch_up", catch_up, raising=False)
     run(increment)
-    assert asked == ["attempt", "the turn came", "ping", "attempt"]
+    assert asked == ["attempt", "the turn came", "catch up", "attempt"]
 
 
 def test_the_last_attempt_takes_its_chance(database: Any) -> None:

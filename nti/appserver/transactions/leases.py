@@ -121,14 +121,13 @@ class Leases:
         """Wait until this process knows of all that others have committed until now.
 
         A ZEO server tells its clients of commits by and by. Who has met a
-        conflict and tries again at once would meet it again; an answer to a
-        ping comes after all that the server has told before.
+        conflict and tries again at once would meet it again.
         """
         for db in self._db.databases.values():
-            ping = getattr(db.storage, "ping", None)
-            if ping is not None:
+            catch_up = getattr(db.storage, "catch_up", None)
+            if catch_up is not None:
                 with contextlib.suppress(Exception):  # the next attempt will meet that
-                    ping()
+                    catch_up()
 
     def _open(self, manager: Any) -> Any:
         """The connection used last, since its cache is warmest, or a new one.

@@ -63,6 +63,7 @@ class Marks:
         while True:
             self._bytes[bucket] = 1  # who gave the lock up has cleared it
             if self._try(bucket):
+                self._bytes[bucket] = 1  # perhaps only after that
                 return True
             if time.monotonic() > deadline:
                 return False

@@ -96,6 +96,15 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
             name = addr[0]
         self._server_addr = str((name, addr[1]))
 
+    def catch_up(self) -> None:
+        """Wait until this client knows of all that was committed before the call. Switches.
+
+        An answer alone does not tell that: the invalidations of a commit may come after it.
+
+        :raises ZEO.Exceptions.ClientDisconnected: the server is away.
+        """
+        self._server.catch_up()
+
     def tpc_vote(self, transaction: Any) -> list[bytes] | None:
         """Have the server accept the changes, resolving conflicts here where it asks for that.
 

@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 #: A commit waits for so long for the invalidations of an earlier one that must be on their way.
 LATE_SECONDS = 5.0
 
-#: Greater than every transaction, so that none ends a wait.
-NOTHING_AWAITED: tuple[bytes, Any] = (maxtid, None)
-
 
 class ClientIO(client.ClientIO):  # type: ignore[misc]
     """ZEO's client as the loop sees it.
@@ -33,9 +30,6 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
     :param in_order: whether a commit waits for the invalidations of those before it.
     """
 
-    #: The transaction whose invalidations a commit waits for, and what it waits on.
-    _awaited = NOTHING_AWAITED
-
     def __init__(
         self,
         *arguments: Any,
@@ -43,6 +37,8 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
         in_order: bool = False,
         **options: Any,
     ) -> None:
+        #: Transactions whose invalidations are waited for, each with what is done when they come.
+        self._awaited: list[tuple[bytes, Any]] = []
         super().__init__(*arguments, **options)
         self.patience = patience
         self.in_order = in_order
@@ -145,20 +141,27 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
                 cache.setLastTid(tid)
             f(tid)
 
+    async def catch_up_co(self, timeout: float) -> None:
+        """Return when all is known that was committed before the call."""
+        await self._invalidated(await self.call_sync_co("lastTransaction", (), timeout))
+
     async def _invalidated(self, tid: bytes) -> None:
         """Return when the invalidations of transaction `tid` have come, or cannot come."""
         if self.cache.getLastTid() >= tid or not self.operational:
             return
-        self._awaited = tid, Future(self.loop)
-        timer = self.loop.call_later(LATE_SECONDS, self._stop_waiting)
+        awaited = tid, Future(self.loop)
+        self._awaited.append(awaited)
+        timer = self.loop.call_later(LATE_SECONDS, self._stop_waiting, tid)
         try:
-            await self._awaited[1]
+            await awaited[1]
         finally:
             timer.cancel()
 
-    def _stop_waiting(self) -> None:
-        (_, future), self._awaited = self._awaited, NOTHING_AWAITED
-        if future is not None:
+    def _stop_waiting(self, tid: bytes = maxtid) -> None:
+        """Wake those who wait for the invalidations of `tid`, or of a transaction before it."""
+        come = [awaited for awaited in self._awaited if awaited[0] <= tid]
+        self._awaited = [awaited for awaited in self._awaited if awaited[0] > tid]
+        for _, future in come:
             future.set_result(None)
 
     def invalidateTransaction(self, tid: bytes, oids: Any) -> None:
@@ -168,8 +171,8 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
             for oid in oids:
                 self.cache.invalidate(oid, None)
             self.client.invalidateTransaction(tid, oids)
-        if tid >= self._awaited[0]:
-            self._stop_waiting()
+        if self._awaited:
+            self._stop_waiting(tid)
 
     def disconnected(self, protocol: Any = None) -> None:
         super().disconnected(protocol)

@@ -209,6 +209,13 @@ class ClientThread(client.ClientThread):  # type: ignore[misc]
         coroutine.close()
         raise ClientDisconnected("closed")
 
+    def catch_up(self) -> None:
+        """Wait until all is known that was committed before the call. Switches.
+
+        :raises ClientDisconnected: the server is away.
+        """
+        self.io_call(self.client.catch_up_co(self.timeout))
+
     def async_(self, method: str, *arguments: Any) -> None:
         """Send a message that has no answer. Does not switch."""
         if not self.client.operational:
