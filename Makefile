@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIND   ?= 127.0.0.1:8081
 PYTEST ?= $(VENV)/bin/python -m pytest
+# Files of tests that run at a time; `make test JOBS=0` runs one after the other.
+JOBS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test soak soak-hour lint format types docs coverage benchmark packages clean
@@ -44,7 +46,7 @@ serve: $(VENV)/.installed ## Serve the default application on BIND (127.0.0.1:80
 # -- checking
 
 test: packages $(VENV)/.installed-test ## Install what the tests need and run them (ARGS: more for pytest)
-	$(PYTEST) -m 'not soak' $(ARGS)
+	$(PYTEST) -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
 
 soak: packages $(VENV)/.installed-test ## Load, reloads and faults for minutes; memory and descriptors level
 	$(PYTEST) -m soak $(ARGS)
