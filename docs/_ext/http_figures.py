@@ -3,20 +3,12 @@
 Its argument is the table: `cost`, `ratio`, `proxied`, `memory`, `workers` or `machine`.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from figures import RESULTS, Figures, FiguresDirective, Row
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "http.json"
 OURS, STOCK = "nti.appserver", "gunicorn gevent"
-
-Row = list[str]
-Figures = dict[str, Any]
 
 
 def cost(figures: Figures) -> list[Row]:
@@ -82,21 +74,11 @@ def _spread(figure: Figures) -> Row:
     return [f"{figure[key]:.2f}" for key in ("ratio", "ratio_lowest", "ratio_highest")]
 
 
-class HTTPFigures(SphinxDirective):
+class HTTPFigures(FiguresDirective):
     """One table."""
 
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(str(RESULTS))
-        rows = TABLES[self.arguments[0]](json.loads(RESULTS.read_text("utf-8")))
-        lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
-        for row in rows:
-            marks = ["   * -", *["     -"] * (len(row) - 1)]
-            lines += [f"{mark} {cell}".rstrip() for mark, cell in zip(marks, row, strict=True)]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source=str(RESULTS)), 0, container)
-        return list(container.children)
+    results = RESULTS / "http.json"
+    tables = TABLES
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

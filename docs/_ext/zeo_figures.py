@@ -3,16 +3,10 @@
 Its argument is the table: `rates`, `ratios` or `lateness`.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from figures import RESULTS, Figures, FiguresDirective, Row
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
-
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "zeo.json"
 
 WAYS = {
     "ours": "nti.appserver",
@@ -20,9 +14,6 @@ WAYS = {
     "threads": "native threads",
     "mapping": "MappingStorage",
 }
-
-Row = list[str]
-Figures = dict[str, Any]
 
 
 def setups(figures: Figures) -> Figures:
@@ -71,21 +62,11 @@ def _rate(found: Figures | None) -> str:
     return f"{found['loads_per_second']:,.0f} ({found['cpu_us']:.0f})"
 
 
-class ZEOFigures(SphinxDirective):
+class ZEOFigures(FiguresDirective):
     """One table."""
 
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(str(RESULTS))
-        rows = TABLES[self.arguments[0]](json.loads(RESULTS.read_text("utf-8")))
-        lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
-        for row in rows:
-            marks = ["   * -", *["     -"] * (len(row) - 1)]
-            lines += [f"{mark} {cell}".rstrip() for mark, cell in zip(marks, row, strict=True)]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source=str(RESULTS)), 0, container)
-        return list(container.children)
+    results = RESULTS / "zeo.json"
+    tables = TABLES
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
