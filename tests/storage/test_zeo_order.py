@@ -9,12 +9,15 @@ import pytest
 from nti.appserver.testing.patched import run
 from nti.appserver.testing.zeo import ZEOServer
 
-#: runzeo whose invalidations leave half a second late, and whose answers do not.
+#: runzeo some of whose invalidations leave half a second late; its answers do not.
 LATE = """
 from ZEO.asyncio import server
 
 def async_threadsafe(self, method, *arguments):
-    late = 0.5 if method == "invalidateTransaction" else 0
+    late = 0
+    if method == "invalidateTransaction":
+        self.sent = getattr(self, "sent", 0) + 1
+        late = 0.5 if self.sent in LATE_ONES else 0
     self.loop.call_later(late, self.call_async, method, arguments)
 
 server.ServerProtocol.async_threadsafe = async_threadsafe
@@ -23,11 +26,29 @@ main()
 """
 
 
+def late_server(folder: Path, late_ones: str) -> ZEOServer:
+    """A server that is late with those invalidations, counted for each client."""
+    server = ZEOServer(folder)
+    server.command = [
+        sys.executable,
+        "-c",
+        LATE.replace("LATE_ONES", late_ones),
+        *server.command[3:],
+    ]
+    return server
+
+
 @pytest.fixture
 def late(tmp_path: Path) -> Iterator[ZEOServer]:
-    server = ZEOServer(tmp_path)
-    server.command = [sys.executable, "-c", LATE, *server.command[3:]]
-    with server:
+    """Late with each."""
+    with late_server(tmp_path, "range(1000)") as server:
+        yield server
+
+
+@pytest.fixture
+def late_once(tmp_path: Path) -> Iterator[ZEOServer]:
+    """Late with the first one to each client, so that the second one overtakes it."""
+    with late_server(tmp_path, "(1,)") as server:
         yield server
 
 
@@ -57,6 +78,47 @@ def test_after_a_commit_all_earlier_ones_are_seen(late: ZEOServer) -> None:
         print("ok")
         """,
         late.uri,
+    )
+    assert printed == "ok\n"
+
+
+def test_commits_become_known_in_their_order(late_once: ZEOServer) -> None:
+    """One of another client before ours is heard of late, and one after ours at once."""
+    printed = run(
+        """
+        import sys
+        import gevent
+        from persistent.mapping import PersistentMapping
+        from tests.storage.programs import opened
+        others = opened(sys.argv[1])
+        with others.transaction() as connection:
+            for name in "abcd":
+                connection.root()[name] = PersistentMapping(n=0)
+        ours = opened(sys.argv[1])
+        def write(database, name, number):
+            with database.transaction() as connection:
+                connection.root()[name]["n"] = number
+        def seen(database):
+            with database.transaction() as connection:
+                return [connection.root()[name]["n"] for name in "abcd"]
+        assert seen(ours) == [0, 0, 0, 0]
+        write(others, "a", 1)
+        committing = [gevent.spawn(write, ours, "b", 1)]
+        gevent.sleep(0.1)
+        committing.append(gevent.spawn(write, others, "c", 1))
+        gevent.sleep(0.1)
+        early = seen(ours)
+        assert early == [0, 0, 0, 0], early
+        committing.append(gevent.spawn(write, ours, "d", 1))
+        gevent.joinall(committing, timeout=20, raise_error=True)
+        assert all(each.ready() for each in committing)
+        late = seen(ours)
+        assert late == [1, 1, 1, 1], late
+        ours.close()
+        others.close()
+        print("ok")
+        """,
+        late_once.uri,
     )
     assert printed == "ok\n"
 

@@ -19,7 +19,7 @@ import ZEO.ClientStorage
 import ZODB.mvccadapter
 import zodburi.resolvers
 from ZEO.ClientStorage import ClientStorage as StockClientStorage
-from ZODB.POSException import ConflictError, StorageTransactionError
+from ZODB.POSException import ConflictError, ReadOnlyError, StorageTransactionError
 
 from nti.appserver.hub import native
 from nti.appserver.hub.locks import WaitingLock
@@ -95,6 +95,29 @@ class ClientStorage(StockClientStorage):  # type: ignore[misc]
         except OSError:
             name = addr[0]
         self._server_addr = str((name, addr[1]))
+
+    def notify_connected(self, conn: Any, info: dict[str, Any]) -> None:
+        """I/O thread. A server started anew gives those object ids out again that nobody stored."""
+        self._oids: list[bytes] = []
+        super().notify_connected(conn, info)
+
+    def new_oid(self) -> bytes:
+        """An object id that the server has given to nobody else since this connection began.
+
+        ZEO's own goes on with the ids of a server that is gone.
+
+        :raises ReadOnlyError: the storage is read-only.
+        """
+        if self._is_read_only:
+            raise ReadOnlyError
+        while True:
+            try:
+                return self._oids.pop()
+            except IndexError:
+                generation = self._connection_generation
+                given = self._call("new_oids")
+                if generation == self._connection_generation:
+                    self._oids[:0] = reversed(given)
 
     def catch_up(self) -> None:
         """Wait until this client knows of all that was committed before the call. Switches.

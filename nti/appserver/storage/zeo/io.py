@@ -39,6 +39,10 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
     ) -> None:
         #: Transactions whose invalidations are waited for, each with what is done when they come.
         self._awaited: list[tuple[bytes, Any]] = []
+        #: Commits that the server has made and that are not known yet, the earliest first.
+        self._answered: list[bytes] = []
+        #: Invalidations of transactions after the first of those, in their order.
+        self._held: list[tuple[bytes, Any]] = []
         super().__init__(*arguments, **options)
         self.patience = patience
         self.in_order = in_order
@@ -118,8 +122,9 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
                 earlier.add_done_callback(retrieve)
             committed: bytes = await protocol.server_call("tpc_finish", tid)
             if earlier is not None:
-                await self._invalidated(await earlier)
+                await self._turn_of(committed, earlier)
             self._commit_known(committed, updates, f)
+            self._commits_known(committed)
         except Exception as problem:
             # The cache may lack something now; a new connection verifies it.
             protocol.close()
@@ -140,6 +145,25 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
             if self.operational:
                 cache.setLastTid(tid)
             f(tid)
+
+    async def _turn_of(self, committed: bytes, earlier: Any) -> None:
+        """Return when all is known that was committed before `committed`, and nothing after it.
+
+        Transactions must become known in their order: ZODB takes `lastTransaction` for the
+        promise that it has heard of all up to it. `earlier` is a future of the one before.
+        """
+        self._answered.append(committed)
+        try:
+            await self._invalidated(await earlier)
+        finally:
+            self._answered.remove(committed)
+
+    def _commits_known(self, tid: bytes) -> None:
+        """All up to `tid` is known: go on with what had to wait for that."""
+        held, self._held = self._held, []
+        self._stop_waiting(tid)
+        for each in held:
+            self.invalidateTransaction(*each)  # holds it again, if another commit comes before it
 
     async def catch_up_co(self, timeout: float) -> None:
         """Return when all is known that was committed before the call."""
@@ -165,6 +189,9 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
             future.set_result(None)
 
     def invalidateTransaction(self, tid: bytes, oids: Any) -> None:
+        if self._answered and tid > self._answered[0]:
+            self._held.append((tid, oids))
+            return
         if tid > self.cache.getLastTid():
             super().invalidateTransaction(tid, oids)
         else:  # later than a commit that was answered before it: its time is over
@@ -177,4 +204,5 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
     def disconnected(self, protocol: Any = None) -> None:
         super().disconnected(protocol)
         if not self.operational:
+            self._held.clear()  # the next connection begins by asking for them
             self._stop_waiting()
