@@ -192,7 +192,7 @@ def test_workers_that_reach_max_requests_together_leave_one_at_a_time(serve: Ser
     with contextlib.ExitStack() as waiting:
         for _ in range(8):  # whoever goes first has one of these to finish
             waiting.enter_context(asking(site, "/wait"))
-        wait_until(lambda: site.get("/").status == 200 and _draining(site), "one is replaced")
+        wait_until(lambda: site.workers() and _draining(site), "one is replaced")
         (leaving,) = _draining(site)
         served = {int(site.get("/").body) for _ in range(100)}
         assert len(served) == 1

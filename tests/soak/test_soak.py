@@ -40,9 +40,13 @@ MIB = 1024 * 1024
 class Sample:
     """The whole site at one moment: gunicorn, its workers, the ZEO server."""
 
-    processes: int
+    pids: frozenset[int]
     memory: int
     descriptors: int
+
+    @property
+    def processes(self) -> int:
+        return len(self.pids)
 
 
 def sample(folder: Path) -> Sample:
@@ -51,10 +55,11 @@ def sample(folder: Path) -> Sample:
     for process in psutil.process_iter():
         try:
             if process.cwd() == os.fspath(folder):
-                found.append((process.memory_info().rss, process.num_fds()))
+                found.append((process.pid, process.memory_info().rss, process.num_fds()))
         except psutil.Error:
             continue
-    return Sample(len(found), sum(rss for rss, _ in found), sum(fds for _, fds in found))
+    pids = frozenset(pid for pid, _, _ in found)
+    return Sample(pids, sum(rss for _, rss, _ in found), sum(fds for _, _, fds in found))
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
     try:
         reloaded = soak(site, SECONDS * 3 / 4, reload=True)
         wait_until(
-            lambda: sample(site.cwd).processes == PROCESSES,
+            lambda: has_replaced_its_workers(site, reloaded[-1]),
             "every worker that was replaced has ended",
             seconds=SETTLING_SECONDS,
             every=1,
@@ -116,7 +121,16 @@ def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
         told, unknown = tally.acknowledged[kind], tally.unknown[kind]
         assert told > 0, f"{kind} did nothing"
         assert told <= traffic.counted(site.port, kind) <= told + unknown, kind
+    # After each reload they begin anew, by polling.
+    upgrading = [client.kind for client in clients if isinstance(client, traffic.UpgradingClient)]
+    assert all(tally.upgrades[kind] > 1 for kind in upgrading), "a client kept polling"
     assert_level(reloaded[1:], steady)
+
+
+def has_replaced_its_workers(site: GunicornProcess, before: Sample) -> bool:
+    """Whether no worker of `before` is left, and as many new ones are there as there should be."""
+    now = sample(site.cwd)
+    return now.processes == PROCESSES and len(now.pids & before.pids) == PROCESSES - WORKERS
 
 
 def assert_level(reloaded: list[Sample], steady: list[Sample]) -> None:
@@ -141,6 +155,7 @@ def report(
         again = sum(n for name, n in tally.reconnects.items() if name.startswith(kind))
         unknown = sum(n for name, n in tally.unknown.items() if name.startswith(kind))
         print(f"  {kind}: {done} acknowledged, {again} reconnects, {unknown} unknown", file=out)
+    print(f"  {tally.upgrades.total()} upgrades", file=out)
     for name, samples in (("reloaded", reloaded), ("steady", steady)):
         for each in (samples[0], samples[-1]):
             print(

@@ -13,19 +13,21 @@ import socket
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from nti.appserver.testing.socketio import Ended, RequestFailed, SocketIO
-from nti.appserver.testing.websocket import Closed, WebSocket
+from nti.appserver.testing.websocket import Closed, HandshakeRefused, WebSocket
 
 #: Going away and service restart (RFC 6455, section 7.4.1, and its registry).
 POLITE = (1001, 1012)
 
 #: How a Socket.IO session ends when its worker does: Engine.IO's close, the codes above, or, where
 #: the client was between two polls, that the session is no more. Its clients connect anew by all.
-TOLD = re.compile(r"has ended: (close|closed (1001|1012))$|400: .*Session ID unknown")
+TOLD = re.compile(
+    r"has ended: (close$|closed (1001|1012)$|(1001|1012) )|\b400: .*Session ID unknown"
+)
 
 STREAM_BYTES = 50 * 4096
 
@@ -38,6 +40,8 @@ class Tally:
     #: Work that was asked for when its connection ended: done or not.
     unknown: Counter[str] = field(default_factory=Counter)
     reconnects: Counter[str] = field(default_factory=Counter)
+    #: Sessions that changed from polling to a WebSocket.
+    upgrades: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
 
 
@@ -136,7 +140,7 @@ class SocketIOClient(Client):
     def work(self) -> None:
         asked = False
         try:
-            with SocketIO(self.url, transport=self.transport) as client:
+            with SocketIO(self.url, transport=self.transport) as client, self.beside(client):
                 while not self.stopping.is_set():
                     asked = True
                     client.call("count", self.kind, timeout=30)
@@ -150,6 +154,10 @@ class SocketIOClient(Client):
             if not TOLD.search(str(ended)):
                 raise
 
+    def beside(self, client: SocketIO) -> contextlib.AbstractContextManager[object]:
+        """What else the client does meanwhile."""
+        return contextlib.nullcontext()
+
 
 class PollingClient(SocketIOClient):
     """The same by long polls."""
@@ -157,11 +165,38 @@ class PollingClient(SocketIOClient):
     transport = "polling"
 
 
+class UpgradingClient(SocketIOClient):
+    """Begins by long polls and changes to a WebSocket while its events are under way."""
+
+    transport = "polling"
+
+    @contextlib.contextmanager
+    def beside(self, client: SocketIO) -> Iterator[None]:
+        upgrading = threading.Thread(target=self._upgrade, args=(client,), daemon=True)
+        upgrading.start()
+        try:
+            yield
+        finally:
+            upgrading.join(30)
+
+    def _upgrade(self, client: SocketIO) -> None:
+        """Change over; where the worker ends just then, the polls say so, too."""
+        try:
+            client.upgrade()
+            self.tally.upgrades[self.kind] += 1
+        except (Ended, Closed, HandshakeRefused) as ended:
+            if not TOLD.search(str(ended)):
+                self.tally.errors.append(f"{self.kind}: {traceback.format_exc()}")
+        except Exception:
+            self.tally.errors.append(f"{self.kind}: {traceback.format_exc()}")
+
+
 CLIENTS: tuple[Callable[..., Client], ...] = (
     HTTPClient,
     WebSocketClient,
     SocketIOClient,
     PollingClient,
+    UpgradingClient,
 )
 
 

@@ -60,6 +60,15 @@ class Ended(AssertionError):
         super().__init__(f"the session has ended: {reason}")
 
 
+class _Change:
+    """A change from polling to a WebSocket that is under way."""
+
+    def __init__(self) -> None:
+        #: Set by the thread that reads: its poll has ended, and it waits for the other.
+        self.polled = threading.Event()
+        self.over = threading.Event()
+
+
 @dataclass(frozen=True)
 class Event:
     """An event from the server."""
@@ -87,7 +96,6 @@ class Polling:
         self.headers = dict(headers)
         self._polls = self._connection(timeout, source_address)
         self._posts = self._connection(timeout, source_address)
-        self._posting = threading.Lock()
         self.sid = ""
 
     def _connection(
@@ -137,9 +145,9 @@ class Polling:
         return [base64.b64decode(p[1:]) if p.startswith("b") else p for p in pieces]
 
     def send(self, packet: str | bytes) -> None:
+        """Post a packet; one at a time."""
         text = packet if isinstance(packet, str) else "b" + base64.b64encode(packet).decode()
-        with self._posting:  # the reader answers pings, too
-            self.request("POST", text)
+        self.request("POST", text)
 
     def close(self) -> None:
         """End both connections; a poll that waits in another thread ends too."""
@@ -207,11 +215,16 @@ class SocketIO:
         self._connected: queue.Queue[Any] = queue.Queue()
         self._partial: Any = None
         self._ended: Ended | None = None
+        self._sending = threading.Lock()  # for packets; held while the transport changes
+        self._change: _Change | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         try:
             self._open(transport)
             self._thread.start()
-            self._join(auth)
+            self._send(sio.Packet(sio.CONNECT, auth, namespace=self.namespace))
+            if transport == "upgrade":
+                self.upgrade()
+            self._join()
         except BaseException:
             self.close()
             raise
@@ -237,8 +250,6 @@ class SocketIO:
         self.engine_sid = self.handshake["sid"]
         if self._polling is not None:
             self._polling.sid = self.engine_sid
-        if transport == "upgrade":
-            self._upgrade()
 
     def _open_websocket(self, **query: str) -> WebSocket:
         fields = urlencode({"EIO": "4", "transport": "websocket", **query})
@@ -251,24 +262,43 @@ class SocketIO:
             source_address=self._source_address,
         )
 
-    def _upgrade(self) -> None:
-        """Change to a WebSocket while a poll waits, as browsers do."""
+    def upgrade(self) -> None:
+        """Change from polling to a WebSocket while the session is in use, as browsers do.
+
+        What another thread sends meanwhile waits. Where this raises, the client goes on polling.
+
+        :raises HandshakeRefused, Closed: the server does not let it.
+        :raises Ended: the session ended before it was done.
+        """
         assert self._polling is not None
-        last: queue.Queue[list[str | bytes]] = queue.Queue()
-        poll = threading.Thread(target=lambda: last.put(self._polling.receive()), daemon=True)  # type: ignore[union-attr]
-        poll.start()
+        assert self._websocket is None, "it has been upgraded"
         websocket = self._open_websocket(sid=self.engine_sid)
-        websocket.send("2probe")
-        answer = websocket.receive()
-        assert answer == "3probe", answer
-        for packet in last.get(timeout=self.timeout):
-            self._take(packet)
-        websocket.send("5")
-        self._websocket = websocket
+        try:
+            websocket.send("2probe")
+            answer = websocket.receive()
+            assert answer == "3probe", answer
+            with self._sending:
+                self._change_to(websocket)
+        except BaseException:
+            websocket.abort()
+            raise
         self._polling.close()
 
-    def _join(self, auth: Any) -> None:
-        self._send(sio.Packet(sio.CONNECT, auth, namespace=self.namespace))
+    def _change_to(self, websocket: WebSocket) -> None:
+        """The reader's last poll ends, which the server sees to; then the WebSocket is read."""
+        self._change = change = _Change()
+        try:
+            if self._ended is None and not change.polled.wait(self.timeout):
+                raise TimeoutError("the server holds the poll, though a WebSocket was opened")
+            if self._ended is not None:
+                raise self._ended
+            websocket.send("5")
+            self._websocket = websocket
+        finally:
+            self._change = None
+            change.over.set()
+
+    def _join(self) -> None:
         answer = self._get(self._connected)
         if isinstance(answer, AssertionError):
             raise answer
@@ -308,16 +338,17 @@ class SocketIO:
 
     def send_packet(self, packet: str | bytes) -> None:
         """Send an Engine.IO packet as it is, a wrong one too."""
-        if self._websocket is not None:
+        with self._sending:  # the reader answers pings, too
+            if self._websocket is None:
+                assert self._polling is not None
+                self._polling.send(packet)
+                return
             try:
                 self._websocket.send(packet)
             except Closed as closed:
                 self._end(f"closed {closed.code}")
                 assert self._ended is not None
                 raise self._ended from None
-        else:
-            assert self._polling is not None
-            self._polling.send(packet)
 
     # -- receiving
 
@@ -381,11 +412,17 @@ class SocketIO:
         if self._websocket is not None:
             return [self._websocket.receive(timeout=24 * 3600)]
         assert self._polling is not None
-        return self._polling.receive()
+        packets = self._polling.receive()
+        if (change := self._change) is not None:
+            change.polled.set()
+            change.over.wait()
+        return packets
 
     def _end(self, reason: str) -> None:
         if self._ended is None:
             self._ended = Ended(reason)
+            if (change := self._change) is not None:
+                change.polled.set()
             for waiting in (self._connected, self._events, *list(self._acks.values())):
                 waiting.put(self._ended)
 
