@@ -71,7 +71,7 @@ docs: $(VENV)/.installed-docs ## The site in docs/_build/html; a warning is an e
 
 coverage: packages $(VENV)/.installed-test ## The tests with coverage, server processes included
 	$(VENV)/bin/python -m coverage erase
-	$(VENV)/bin/python -m coverage run -m pytest -m 'not soak' $(ARGS)
+	$(VENV)/bin/python -m coverage run -m pytest -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
 	$(VENV)/bin/python -m coverage combine --quiet
 	$(VENV)/bin/python -m coverage report
 

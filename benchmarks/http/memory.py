@@ -11,16 +11,15 @@ import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import private_bytes
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import KINDS, OURS, STOCK, Server, installed
+from nti.appserver.testing.process import temporary_folder
 
 CONNECTIONS = 10_000
 
@@ -48,7 +47,7 @@ OPTIONS["waitress"] = [
 
 def certificate() -> tuple[str, str]:
     """A certificate for localhost and its key: their files."""
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    folder = temporary_folder("benchmark-")
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     command = "openssl req -x509 -nodes -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256"
     command += f" -subj /CN=localhost -keyout {key} -out {cert}"

@@ -6,16 +6,14 @@ and nginx.
 """
 
 import statistics
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import load, per_request, summary
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
 from benchmarks.http.servers import OURS, STOCK, Server, answers
-from nti.appserver.testing.process import ServerProcess, free_port, wait_until
+from nti.appserver.testing.process import ServerProcess, free_port, temporary_folder, wait_until
 
 ROUNDS = 7
 SECONDS = 1
@@ -71,7 +69,7 @@ class Site:
     """A server, and nginx before it; a context manager."""
 
     def __init__(self, kind: str, socket: str, *, kept: bool) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+        folder = temporary_folder("benchmark-")
         folder.chmod(0o755)  # nginx's worker may be another user, and must reach the socket
         bind = f"unix:{folder}/server.sock" if socket == "unix" else None
         self.server = Server(kind, APP, "--keep-alive=75", bind=bind)

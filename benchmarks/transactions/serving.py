@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 
 import psutil
 
-from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess
+from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess, temporary_folder
 
 STOCK = "gevent"
 
@@ -25,7 +24,7 @@ class Served:
     """
 
     def __init__(self, app: str, worker: str = WORKER_CLASS, *options: str) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+        folder = temporary_folder("benchmark-")
         root = Path(__file__).parents[2]
         self.process = GunicornProcess(
             f"benchmarks.transactions.apps:{app}()" if app else "nti.appserver.gunicorn:app",

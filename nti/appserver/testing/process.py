@@ -3,8 +3,10 @@
 Runs in the process of the tests, which is never monkey-patched.
 """
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +52,13 @@ def wait_until(
         time.sleep(every)
 
 
+def temporary_folder(prefix: str = "appserver-") -> Path:
+    """A new folder that is removed when this process ends: what a server logged can be read."""
+    folder = tempfile.mkdtemp(prefix=prefix)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 class ServerProcess:
     """A command that serves, its output in a file, ended with its whole group.
 
@@ -71,7 +80,7 @@ class ServerProcess:
     ) -> None:
         self.command = list(command)
         self.descriptors = tuple(descriptors)
-        self.cwd = Path(cwd) if cwd is not None else Path(tempfile.mkdtemp(prefix="appserver-"))
+        self.cwd = Path(cwd) if cwd is not None else temporary_folder()
         self.environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})}
         self.log = self.cwd / "server.log"
         self._output: IO[bytes] | None = None

@@ -10,7 +10,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from nti.appserver.testing.process import (
     PATIENCE_SECONDS,
     ServerProcess,
     free_port,
+    temporary_folder,
     wait_until,
 )
 
@@ -36,7 +36,7 @@ class ZEOServer(ServerProcess):
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, options: str = "") -> None:
-        where = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="zeo-"))
+        where = Path(folder) if folder is not None else temporary_folder("zeo-")
         where.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         config = where / "zeo.conf"
