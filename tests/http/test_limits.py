@@ -68,6 +68,38 @@ def test_slow_heads_and_bodies_have_deadlines(limited: GunicornProcess) -> None:
         assert client.ended()
 
 
+def test_a_body_that_drips_is_given_up_and_a_steady_one_is_not(start: Starter) -> None:
+    """Each byte comes well within body_timeout: what counts is how much comes in all."""
+    server = start(body_timeout="2", body_rate="1000").wait_until_serving()
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
+    length, chunked = b"Content-Length: 1000000", b"Transfer-Encoding: chunked"
+    with connect(server) as plain, connect(server) as coded, connect(server) as steady:
+        plain.send(head % length + b"a")
+        coded.send(head % chunked)
+        steady.send(head % b"Content-Length: 100000")
+        began, sent = time.monotonic(), 0
+        dripping = {plain.socket: b"a", coded.socket: b"1\r\na\r\n"}
+        with closing(selectors.DefaultSelector()) as selector:
+            for sock in dripping:
+                selector.register(sock, selectors.EVENT_READ)
+            # Twice as long as a body may be waited for that brings nothing.
+            while dripping or time.monotonic() - began < 4:
+                assert time.monotonic() - began < 30, "still waited for"
+                for key, _ in selector.select(0.25):
+                    selector.unregister(key.fileobj)
+                    del dripping[key.fileobj]
+                for sock, piece in dripping.items():
+                    sock.sendall(piece)
+                if sent < 90_000:
+                    steady.send(b"x" * 2000)
+                    sent += 2000
+        for client in (plain, coded):
+            assert client.answer().status == 408
+            assert client.ended()
+        steady.send(b"x" * (100_000 - sent))
+        assert steady.answer().body == b"x" * 100_000
+
+
 def test_a_head_that_is_not_parked_has_its_deadline(limited: GunicornProcess) -> None:
     """One too large to be kept is with a greenlet; a field now and then does not keep it there."""
     with connect(limited) as client:

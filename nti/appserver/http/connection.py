@@ -137,7 +137,12 @@ class Connection:
             self._send_rest(memoryview(data)[sent:])
 
     def send_both(self, head: bytes, body: bytes) -> None:
-        """`sendall` of both in one go, without copying them together."""
+        """`sendall` of both in one go, without copying them together; switches once before.
+
+        Copying a large body takes the kernel as long as ten small requests, and the code
+        out of the processor's caches: those that came in the same turn of the loop go first.
+        """
+        self._let_others_go()
         try:
             sent = self.sock.sendmsg((head, body))
         except WOULD_BLOCK:
@@ -151,6 +156,14 @@ class Connection:
         sent -= len(head)
         if sent < len(body):
             self._send_rest(memoryview(body)[sent:])
+
+    def _let_others_go(self) -> None:
+        """Switch until the loop has called back for everything else that is ready."""
+        callback = self.listener.loop.run_callback(gevent.getcurrent().switch)
+        try:
+            self.listener.to_hub()
+        finally:
+            callback.stop()
 
     def _send_rest(self, rest: memoryview) -> None:
         seconds = self.listener.server.settings.send_timeout

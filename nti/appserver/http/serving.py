@@ -160,8 +160,7 @@ class Serving:
                 req.body = io.BytesIO(rest[:size])
                 rest = rest[size:]
             else:
-                seconds = self.server.settings.body_timeout
-                reader = stock.ConnectionUnreader(conn, rest, seconds)
+                reader = stock.ConnectionUnreader(conn, rest)
                 req.body = Body(LengthReader(reader, size))
         req.peer_addr = conn.peer
         sock = ClientSocket(conn)
@@ -204,14 +203,14 @@ class Serving:
 
     def _stock(self, conn: Connection, data: bytes) -> bytes | None:
         """A request that gunicorn's parser judges."""
-        listener, settings = conn.listener, self.server.settings
+        listener = conn.listener
         sock = ClientSocket(conn)
-        parser = stock.parser(listener.pinned, conn, sock, data, settings.head_timeout)
+        parser = stock.parser(listener.pinned, conn, sock, data)
         req = None
         try:
             req = next(parser)
             conn.seen = True
-            parser.unreader.head_came(settings.body_timeout)
+            parser.unreader.head_came()
             if req.proxy_protocol_info:
                 conn.proxy = stock.endpoints(req.proxy_protocol_info, conn)
             req.proxy_protocol_info = conn.proxy or {}

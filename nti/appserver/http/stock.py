@@ -36,16 +36,24 @@ class _Held(Unreader):  # type: ignore[misc]
 
 
 class ConnectionUnreader(Unreader):  # type: ignore[misc]
-    """Reads on from a connection: a head within its time, a body with a limit to each silence.
+    """Reads on from a connection: a head within its time, a body at a rate.
+
+    A body may keep us waiting for `body_timeout`; whatever comes of it gives a second
+    back for each `body_rate` bytes, up to the whole of it. So a client that drips is given
+    up when it has used its time, and a large upload may take hours, with a rest now and
+    then. Only waiting for the client counts, not what the application does meanwhile.
 
     :param data: what was read from it already.
-    :param seconds: the longest silence.
     """
 
-    def __init__(self, conn: Connection, data: bytes, seconds: float) -> None:
+    def __init__(self, conn: Connection, data: bytes) -> None:
         super().__init__()
         self._conn = conn
-        self.seconds = seconds
+        settings = conn.listener.server.settings
+        self._patience = settings.body_timeout
+        self._rate = settings.body_rate
+        #: What is left of `body_timeout`, in seconds.
+        self._left = self._patience
         #: When all of a head must have come, on the monotonic clock.
         self.head_until = NEVER
         self.unread(data)
@@ -53,19 +61,30 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
     def chunk(self, size_hint: int | None = None) -> bytes:
         """The next bytes; b"" at the end of the stream.
 
-        :raises TimeoutError: nothing came in time.
+        :raises TimeoutError: nothing, or too little, came in time.
         """
         size = min(max(RECEIVE_SIZE, size_hint or 0), BODY_PIECE)
         if self.head_until == NEVER:
-            return self._conn.receive(size, self.seconds)
+            return self._body(size)
         left = self.head_until - monotonic()
         if left <= 0:
             raise TimeoutError("the head was not sent in time")
         return self._conn.receive(size, left)
 
-    def head_came(self, seconds: float) -> None:
-        """The rest is a body, with silences up to `seconds`."""
-        self.head_until, self.seconds = NEVER, seconds
+    def _body(self, size: int) -> bytes:
+        if self._left <= 0:
+            self._conn.broken = True
+            raise TimeoutError("the body came too slowly")
+        began = monotonic()
+        data = self._conn.receive(size, self._left)
+        if self._rate:
+            left = self._left - (monotonic() - began) + len(data) / self._rate
+            self._left = min(left, self._patience)
+        return data
+
+    def head_came(self) -> None:
+        """The rest is a body."""
+        self.head_until = NEVER
 
 
 def distrust_defaults(cfg: Any) -> None:
@@ -102,11 +121,11 @@ def pinned(cfg: Any, *, schemes: bool) -> Any:
     return cfg
 
 
-def parser(cfg: Any, conn: Connection, sock: Any, data: bytes, seconds: float) -> Any:
-    """gunicorn's parser for the next request of a connection, its head to come in `seconds`."""
+def parser(cfg: Any, conn: Connection, sock: Any, data: bytes) -> Any:
+    """gunicorn's parser for a connection's next request, its head to come in `head_timeout`."""
     made = get_parser(cfg, sock, conn.peer)
-    made.unreader = ConnectionUnreader(conn, data, seconds)
-    made.unreader.head_until = monotonic() + seconds
+    made.unreader = ConnectionUnreader(conn, data)
+    made.unreader.head_until = monotonic() + conn.listener.server.settings.head_timeout
     made.req_count = int(conn.seen)
     return made
 
