@@ -2,7 +2,8 @@
 
 A new greenlet costs about 9 us, most of it for its stack of Python frames, a
 pooled one half a microsecond. Between two jobs it forgets what belonged to the
-first: its contextvars, its gevent.local values and its dummy thread.
+first: its contextvars, its gevent.local values and its dummy thread; all but what
+was given to `keep`.
 
 `run` is called on the hub and switches into a greenlet at once; it returns when
 that greenlet first waits.
@@ -32,6 +33,8 @@ class Runner(greenlet):  # type: ignore[misc]
     def __init__(self, run: Callable[..., object], parent: greenlet) -> None:
         super().__init__(run, parent)
         self.links: list[Link] = []
+        #: By a name: the links of what outlives a job, and whether it still may.
+        self.kept: dict[str, tuple[list[Link], Callable[[], bool]]] = {}
 
     def rawlink(self, callback: Link) -> None:
         """Call `callback(self)` when the current job is over."""
@@ -42,12 +45,37 @@ class Runner(greenlet):  # type: ignore[misc]
         if callback in self.links:
             self.links.remove(callback)
 
+    def keep(self, name: str, make: Callable[[], object], may_stay: Callable[[], bool]) -> None:
+        """Call `make()`; what it keeps for this greenlet is there in later jobs, too.
+
+        Nothing is kept where it was there before.
+
+        :param name: what `kept` calls it.
+        :param may_stay: asked at the end of each job; false: it is dropped.
+        """
+        before = len(self.links)
+        make()
+        if made := self.links[before:]:
+            del self.links[before:]
+            self.kept[name] = made, may_stay
+
     def forget(self) -> None:
         """Drop everything that the job kept for this greenlet."""
+        for name, (made, may_stay) in list(self.kept.items()):
+            if not may_stay():
+                self.links += made
+                del self.kept[name]
         links, self.links = self.links, []
         for callback in links:
             callback(self)
         self.gr_context = None
+
+    def end(self) -> None:
+        """Drop what was kept, too, before the greenlet ends."""
+        for made, _ in self.kept.values():
+            self.links += made
+        self.kept.clear()
+        self.forget()
 
 
 class Pool:
@@ -93,10 +121,11 @@ class Pool:
                 # An escape would reach the hub, and end it.
                 self._failed(problem)
             first = second = None
-            if runner.links or runner.gr_context is not None:
+            if runner.links or runner.kept or runner.gr_context is not None:
                 runner.forget()
             if len(self._idle) >= self._spare:
                 self._all.discard(runner)
+                runner.end()
                 return
             self._idle.append(runner)
             job, first, second = self._to_hub()

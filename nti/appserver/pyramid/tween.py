@@ -9,6 +9,7 @@ request's greenlet.
 from collections.abc import Callable
 from typing import Any
 
+import transaction
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.response import FileIter
 from pyramid.settings import asbool
@@ -98,8 +99,10 @@ class _Attempt:
         self._unit = unit
         self._veto = veto
         self._raised: BaseException | None = None
-        unit.manager = raw_manager(request.tm)
-        unit.reading = not writes and request.method in READS
+        self._manager = manager = request.tm
+        if manager is not transaction.manager:  # else the unit of work has it already
+            unit.manager = raw_manager(manager)
+        unit.reading = not writes and request.environ["REQUEST_METHOD"] in READS
         unit.veto = self._vetoed
         if annotate:
             unit.user = self._user
@@ -128,7 +131,7 @@ class _Attempt:
         request = self._request
         environ = request.environ
         environ["tm.active"] = True
-        environ["tm.manager"] = request.tm
+        environ["tm.manager"] = self._manager
         try:
             response = self._handle()
             squashed = getattr(request, "exc_info", None)

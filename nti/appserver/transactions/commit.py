@@ -84,11 +84,12 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         if unit is None:
             return
         queue = unit.take_effects()
-        if not self._resources and queue is None:
+        if queue is None and not self._resources:
             if self._is_anybody_told():
                 self.abort()
             else:
-                self._free()
+                self._free_manager()
+                self._synchronizers = _NoSynchronizers
             self._ended(self.outcome)
             return
         arrived = later = None
@@ -107,7 +108,7 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         told = self._synchronizers
         if told is _NoSynchronizers:  # the application has ended it already
             return True
-        return bool(self._before_abort or self._after_abort or len(told))
+        return bool(self._before_abort or self._after_abort or told.data.data)
 
     def _ended(self, outcome: Any) -> None:
         outcome.inc()

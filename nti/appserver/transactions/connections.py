@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ZODB.Connection import Connection
+from ZODB.mvccadapter import MVCCAdapterInstance
 from ZODB.POSException import ConflictError
 from ZODB.utils import oid_repr, z64
 
@@ -43,6 +44,12 @@ class LeasedConnection(Connection):  # type: ignore[misc]
     _reported = False
     #: Objects that somebody has changed in memory without being allowed to.
     _spoiled: tuple[bytes, ...] = ()
+    #: The storage's last transaction when it was last asked what has changed.
+    _seen: bytes | None = None
+
+    def __init__(self, db: Any, *args: Any, **options: Any) -> None:
+        super().__init__(db, *args, **options)
+        prepare(self)
 
     def close(self, primary: bool = True) -> None:
         """Close it; nothing while it is leased, since its unit of work gives it back."""
@@ -55,6 +62,21 @@ class LeasedConnection(Connection):  # type: ignore[misc]
             self._cache.invalidate(list(self._spoiled))
             self._spoiled = ()
         super().open(transaction_manager, delegate)
+
+    def newTransaction(self, transaction: Any, sync: bool = True) -> None:
+        """See what is stored by now; where that is what it saw before there is little to do."""
+        storage = self._storage
+        if type(storage) is MVCCAdapterInstance:
+            storage.sync(sync)
+            sync = False
+            last = storage._storage.lastTransaction()
+            # A native thread may change these in between; then the next look finds it.
+            told = storage._invalidations
+            if last == self._seen and told is not None and not told and storage._ltid <= last:
+                self._readCurrent.clear()
+                return
+            self._seen = last
+        super().newTransaction(transaction, sync)
 
     def tpc_finish(self, transaction: Any) -> None:
         """Finish a commit; it has its turn at an object no longer than that needs.
@@ -126,6 +148,17 @@ class LeasedConnection(Connection):  # type: ignore[misc]
         )
 
 
+def prepare(connection: Any) -> None:
+    """Spare a connection what ZODB looks for in vain at every close."""
+    storage = connection._storage
+    if not hasattr(storage, "afterCompletion"):
+        storage.afterCompletion = _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
 class _NoManager:
     """Takes the place of a transaction manager while a connection is opened.
 
@@ -159,8 +192,8 @@ def refresh(connection: Any) -> None:
 
 def take_back(connection: Any) -> None:
     """Close a connection and those beside it, all of them the caller's from now on."""
-    part(connection)
     for each in connection.connections.values():
+        _part(each)
         each.unit = None
         each._reported = False
         each.close(primary=False)
@@ -169,11 +202,15 @@ def take_back(connection: Any) -> None:
 def part(connection: Any) -> None:
     """Have a transaction manager forget a connection and those beside it."""
     for each in connection.connections.values():
-        manager, each.transaction_manager = each.transaction_manager, None
-        # Those that ZODB has opened itself are registered; one at its first use, say.
-        if manager is not None and getattr(each, "is_registered", True):
-            with suppress(KeyError):
-                manager.unregisterSynch(each)
+        _part(each)
+
+
+def _part(connection: Any) -> None:
+    manager, connection.transaction_manager = connection.transaction_manager, None
+    # Those that ZODB has opened itself are registered; one at its first use, say.
+    if manager is not None and getattr(connection, "is_registered", True):
+        with suppress(KeyError):
+            manager.unregisterSynch(connection)
 
 
 def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:

@@ -1,11 +1,14 @@
-"""Which unit of work runs in this greenlet.
+"""What belongs to this greenlet: the unit of work that it runs, and its transaction manager.
 
-Only that slot lives here. A spawned greenlet, and a new thread, find it empty.
+Only these live here. A spawned greenlet, and a new thread, run no unit of work
+and have a new manager. One of the server's greenlets has its manager from
+request to request, as a thread of a threaded server has.
 """
 
 import threading
 from typing import TYPE_CHECKING, Any
 
+import transaction
 from gevent.local import local as greenlet_local
 from greenlet import getcurrent
 
@@ -63,3 +66,39 @@ def current_unit() -> "Unit":
             "nti.appserver.transactions.run, or in a request that it serves"
         )
     return unit
+
+
+#: What the server's greenlets call the transaction manager that they keep.
+_MANAGER = "transaction.manager"
+
+
+def greenlets_own() -> Any:
+    """The transaction manager of this greenlet, made when first asked for.
+
+    To make one for each request, and the room for it in a greenlet-local, would
+    cost a tenth of the unit of work.
+    """
+    kept = getattr(getcurrent(), "kept", None)
+    if kept is not None and _MANAGER not in kept:
+        getcurrent().keep(_MANAGER, _touch, _is_as_new)
+    return transaction.manager.manager
+
+
+def _touch() -> None:
+    assert transaction.manager.manager is not None
+
+
+def _is_as_new() -> bool:
+    """Whether the next request finds nothing that this one has left in its manager."""
+    manager = transaction.manager.manager
+    return (
+        manager._txn is None
+        and not manager.explicit
+        and not manager._synchs.data.data
+        and len(manager.__dict__) == _ATTRIBUTES
+        and len(transaction.manager.__dict__) == 1
+    )
+
+
+#: Attributes of a new manager.
+_ATTRIBUTES = len(transaction.TransactionManager().__dict__)

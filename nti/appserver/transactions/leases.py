@@ -24,6 +24,7 @@ from nti.appserver.transactions.connections import (
     LeasedConnection,
     lend,
     part,
+    prepare,
     report_kept,
     take_back,
 )
@@ -201,6 +202,7 @@ def _prepare(db: Any, limit: int) -> None:
         for each in db.pool:  # opening the database has used one
             if type(each) is Connection:
                 each.__class__ = LeasedConnection
+                prepare(each)
 
 
 def _leases_of(connection: Any) -> Iterable[Lease]:
@@ -220,7 +222,7 @@ def _close(connection: Any, debug: bool) -> None:
 
 
 def _caller() -> list[tuple[Any, int]]:
-    """The frame outside of this machinery, and the one that called it; their code and line."""
+    """The frame outside of this machinery, and the one that called it; code and instruction."""
     frame: Any = sys._getframe(5)
     found: list[tuple[Any, int]] = []
     while frame is not None:
@@ -229,7 +231,7 @@ def _caller() -> list[tuple[Any, int]]:
         if inner is None:
             inner = _note(frame)
         if not inner:
-            found.append((code, frame.f_lineno))
+            found.append((code, frame.f_lasti))
         if len(found) == 2 or (inner and found):
             break
         frame = frame.f_back
@@ -246,5 +248,14 @@ def _note(frame: Any) -> bool:
 
 
 def _place(frames: list[tuple[Any, int]]) -> str:
-    places = [f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in frames]
+    places = [
+        f"{code.co_filename}:{_line(code, instruction)} in {code.co_qualname}"
+        for code, instruction in frames
+    ]
     return ", from ".join(places) or "an unknown place"
+
+
+def _line(code: Any, instruction: int) -> int | None:
+    """The line that an instruction is in; looked up for reports alone, since it takes a while."""
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
+    return next(lines, None)

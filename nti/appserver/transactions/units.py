@@ -14,7 +14,7 @@ import transaction
 from nti.appserver.request_id import current_request_id
 from nti.appserver.transactions.commit import UnitTransaction
 from nti.appserver.transactions.connections import refresh
-from nti.appserver.transactions.current import current_unit, slot
+from nti.appserver.transactions.current import current_unit, greenlets_own, slot
 from nti.appserver.transactions.databases import (
     database_of_process,
     leases_of,
@@ -187,7 +187,7 @@ class Unit:
 def raw_manager(manager: Any = None) -> Any:
     """The manager behind a thread-local one; the greenlet's own when None."""
     if manager is None or manager is transaction.manager:
-        return transaction.manager.manager
+        return greenlets_own()
     return getattr(manager, "manager", manager)
 
 
