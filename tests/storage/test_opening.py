@@ -64,6 +64,22 @@ def test_all_databases_of_a_zconfig_file_are_open_together(tmp_path: Path) -> No
         open_database(f"zconfig://{config}#guests", Settings())
 
 
+def test_a_storage_whose_database_cannot_be_opened_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "zodb.conf"
+    config.write_text(f"<filestorage>\npath {tmp_path}/Data.fs\n</filestorage>\n")
+
+    def failing(storage: object) -> None:
+        raise RuntimeError("no database")
+
+    monkeypatch.setattr("nti.appserver.storage.zconfig.DB", failing)
+    with pytest.raises(RuntimeError, match="no database"):
+        open_database(f"zconfig://{config}", Settings())
+    monkeypatch.undo()
+    open_database(f"zconfig://{config}", Settings()).close()
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [

@@ -47,7 +47,7 @@ def open_databases(uri: str, settings: Settings) -> DB:
         bound_waits(settings.storage_timeout)
     wanted = names.index(parts.fragment) if parts.fragment else 0
     if not config.databases:
-        return DB(sections[wanted].open())
+        return _around(sections[wanted].open())
     return _open_all(sections)[wanted]
 
 
@@ -57,6 +57,14 @@ def _parsed(path: str, uri: str) -> Any:
         return ZConfig.loadConfig(schema, path)[0]
     except (ZConfig.ConfigurationError, OSError) as problem:
         raise ConfigurationError(f"storage is {uri!r}: {problem}") from problem
+
+
+def _around(storage: Any) -> DB:
+    try:
+        return DB(storage)
+    except BaseException:
+        storage.close()
+        raise
 
 
 def _open_all(sections: list[Any]) -> list[DB]:
