@@ -1,7 +1,10 @@
 """What becomes of connections when the worker is told to end."""
 
+import os
+import re
 import signal
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -56,3 +59,44 @@ def test_hup(drained: GunicornProcess) -> None:
         assert idle.ask("/echo").status == 200
     with connect(drained) as client:
         assert client.ask("/echo").status == 200
+
+
+def answering(server: GunicornProcess) -> int:
+    """A worker that serves."""
+    with connect(server) as client:
+        return int(client.ask("/worker").body)
+
+
+#: More than a worker accepts in one turn of its loop.
+WAITING = 200
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [("", 1000), ("--workers=2", 1000), ("--workers=2 --reuse-port", 1000), ("", 20)],
+    ids=["one worker", "two workers", "reuse_port", "more than may be open"],
+)
+def test_what_waits_in_the_backlog_is_answered(start: Starter, options: str, bound: int) -> None:
+    """The kernel has made these connections, and a worker that just ended would reset them."""
+    server = start("--graceful-timeout", "20", *options.split(), connections=str(bound))
+    server.wait_until_serving()
+    pids = [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", server.output())]
+    if "reuse-port" in options:
+        seen: set[int] = set()  # each has a backlog, from before it serves
+        wait_until(lambda: seen.add(answering(server)) or len(seen) == len(pids), "all serve")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(WAITING)]
+        for number, client in enumerate(clients):
+            body = b"%d" % number
+            client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (
+                len(body), body,
+            ))  # fmt: skip
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_output("Handling signal: term")
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        answers = [client.answer() for client in clients]
+    assert [answer.body for answer in answers] == [b"%d" % number for number in range(WAITING)]
+    assert server.wait() == 0

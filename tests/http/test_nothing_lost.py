@@ -1,14 +1,15 @@
 """Workers come and go under load; every request is answered, through proxies that try none again.
 
 The listening socket is the test's, as a socket unit would hold it: requests that come while the
-server restarts wait in its backlog.
+server restarts wait in its backlog. gunicorn takes it as from a gunicorn that it replaces: one
+that got it from systemd cannot replace itself (it closes the descriptor that it is to inherit).
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,15 +29,6 @@ OPTIONS = [
     "--max-requests", "900", "--max-requests-jitter", "300",
 ]  # fmt: skip
 
-#: Hands a listening socket to gunicorn as systemd does: as descriptor 3, with this process's id.
-ACTIVATE = """
-import os, sys
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-if int(sys.argv[1]) != 3:
-    os.dup2(int(sys.argv[1]), 3)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
 #: How long the server is left alone between two events, in seconds.
 EVERY = 0.5
 
@@ -46,10 +38,29 @@ EVERY = 0.5
 APPLICATIONS = ["tests.http.apps:application", "tests.http.apps:app"]
 
 
-def gunicorn(app: str, listening: socket.socket, folder: Path) -> ServerProcess:
-    descriptor = listening.fileno()
-    command = [sys.executable, "-c", ACTIVATE, str(descriptor), *OPTIONS, app]
-    return ServerProcess(command, cwd=folder, descriptors=[descriptor])
+class Site(ServerProcess):
+    """gunicorn on a socket of the test's. After an upgrade the arbiter is another process."""
+
+    def __init__(self, app: str, listening: socket.socket, folder: Path) -> None:
+        descriptor = listening.fileno()
+        replaces = {"GUNICORN_PID": "1", "GUNICORN_FD": str(descriptor)}
+        super().__init__([*OPTIONS, app], cwd=folder, environ=replaces, descriptors=[descriptor])
+
+    def masters(self) -> list[int]:
+        """The arbiters that have begun, by their lines in the log."""
+        return [int(pid) for pid in re.findall(r"\[(\d+)\] \[INFO\] Listening at", self.output())]
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.masters()[-1], number)
+
+    def gone(self, pid: int) -> bool:
+        """Whether a process has ended; an arbiter from an upgrade is no child of the test's."""
+        assert self.process is not None
+        self.process.poll()
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
 
 
 @pytest.fixture
@@ -58,7 +69,7 @@ def listening() -> Iterator[socket.socket]:
         yield sock
 
 
-def reload(server: ServerProcess) -> None:
+def reload(server: Site) -> None:
     """HUP; over when those from before have ended, and two serve."""
     before = server.output().count("Booting worker")
     server.send_signal(signal.SIGHUP)
@@ -71,31 +82,50 @@ def reload(server: ServerProcess) -> None:
     wait_until(over, "two new workers serve", seconds=PATIENCE)
 
 
-def restart(server: ServerProcess) -> None:
+def upgrade(server: Site) -> None:
+    """USR2, and TERM to the old arbiter once the new one serves."""
+    promoted = "Master has been promoted."
+    output, old = server.output(), server.masters()[-1]
+    server.send_signal(signal.SIGUSR2)
+    wait_until(lambda: server.masters()[-1] != old, "another arbiter comes", seconds=PATIENCE)
+    serves(server, output.count("Serving "))
+    os.kill(old, signal.SIGTERM)
+    wait_until(lambda: server.gone(old), "the old arbiter has ended", seconds=PATIENCE)
+    # Only then would it do as it is told.
+    before = output.count(promoted)
+    wait_until(lambda: server.output().count(promoted) > before, "it is promoted", seconds=PATIENCE)
+
+
+def restart(server: Site) -> None:
     """TERM, and start again."""
-    before = server.output().count("Serving ")
-    assert server.stop(seconds=PATIENCE) == 0, server.output()
+    before, old = server.output().count("Serving "), server.masters()[-1]
+    server.send_signal(signal.SIGTERM)
+    wait_until(lambda: server.gone(old), "the arbiter has ended", seconds=PATIENCE)
+    server.stop()
     server.start()
-    wait_until(
-        lambda: server.output().count("Serving ") > before, "it serves again", seconds=PATIENCE
-    )
+    serves(server, before)
+
+
+def serves(server: Site, before: int) -> None:
+    """Wait until one more arbiter has a worker that serves."""
+    wait_until(lambda: server.output().count("Serving ") > before, "it serves", seconds=PATIENCE)
 
 
 def lost_under_load(
     kind: str, app: str, total: int, listening: socket.socket, folder: Path
 ) -> list[str]:
-    """What went wrong in `total` requests or more, while the server is reloaded and restarted."""
+    """What went wrong in `total` requests or more, in spite of all that happens to the server."""
     if shutil.which(kind) is None:
         if os.environ.get("REQUIRE_PROXIES") == "1":
             pytest.fail(f"{kind} is not installed")
         pytest.skip(f"{kind} is not installed")
     address = f"127.0.0.1:{listening.getsockname()[1]}"
     with ExitStack() as stack:
-        server = stack.enter_context(gunicorn(app, listening, folder))
+        server = stack.enter_context(Site(app, listening, folder))
         server.wait_for_output("Serving ", seconds=PATIENCE)
         port = stack.enter_context(front(kind, address, folder))
         with Load(port) as load:
-            for event in cycle((reload, restart)):
+            for event in cycle((reload, upgrade, restart)):
                 time.sleep(EVERY)
                 event(server)
                 if event is restart and load.done + len(load.problems) >= total:

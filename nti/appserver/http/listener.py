@@ -87,6 +87,8 @@ class Listener:
         if isinstance(self.name, tuple):
             self._template.update(SERVER_NAME=self.name[0], SERVER_PORT=str(self.name[1]))
         self._batch = 1 if cfg.workers > 1 else BATCH
+        #: Whether accepting ends where as many connections are open as may be.
+        self._bounded = True
         self._raw = sock._sock
         self._watcher = server.loop.io(self._raw.fileno(), READ)
         # `again` starts these anew; a timer that is only started again is over at once.
@@ -122,7 +124,8 @@ class Listener:
         """
         self._share = None
         if take_backlog or self.server.worker.cfg.reuse_port:
-            self._batch = 1 << 16
+            # Whatever bound there is otherwise: what is not taken now is reset.
+            self._batch, self._bounded = 1 << 16, False
             self._accept()
         self.pause()
         self._watcher.close()
@@ -150,7 +153,9 @@ class Listener:
                 return
             try:
                 fd, peer = self._raw._accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except ConnectionAbortedError:
+                continue
+            except BlockingIOError:
                 return
             except OSError as problem:
                 self.server.log.warning("Cannot accept connections: %s", problem)
@@ -161,7 +166,7 @@ class Listener:
                 self._connect(fd, peer)
             except OSError as problem:
                 self.server.log.debug("A connection was lost as it came: %s", problem)
-            if self.server.full():
+            if self._bounded and self.server.full():
                 return
 
     def _connect(self, fd: int, peer: Any) -> None:
