@@ -39,6 +39,8 @@ from nti.appserver.worker.neighbours import Neighbours
 from nti.appserver.worker.roster import State, enter, roster
 
 if TYPE_CHECKING:
+    from nti.appserver.http.server import HTTPServer
+
     #: The configured application; gunicorn looks it up by this name.
     app: WSGIApplication
 
@@ -67,6 +69,8 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
 
     #: Why the worker stops once `alive` is false: "restart", others go on serving, or "shutdown".
     drain_reason = RESTART
+
+    _server: "HTTPServer | None" = None
 
     @classmethod
     def setup(cls) -> None:
@@ -170,8 +174,9 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
             drain_reason=lambda: self.drain_reason,
             may_leave=self._leave_in_turn,
             neighbours=Neighbours(self.entry, roster()),
+            first=self.entry.age == 1,
         )
-        server = HTTPServer(self, settings=self.settings, hooks=hooks)
+        self._server = server = HTTPServer(self, settings=self.settings, hooks=hooks)
         self._hooks.application_made(self.settings, self._recycle)
         addresses = boot.serves_at(self.sockets, tls=self.cfg.is_ssl)
         if not roster().has_served:
@@ -199,7 +204,14 @@ class GeventApplicationWorker(GeventWorker):  # type: ignore[misc]
         self.drain_reason = reason
         self.alive = False
         # It writes a file, which a signal handler on the hub may not.
-        gevent.spawn(self._hooks.draining, reason)
+        gevent.spawn(self._leaving_begins, reason)
+
+    def _leaving_begins(self, reason: str) -> None:
+        """Worker: have the server stop to accept now, and say so once it has."""
+        if self._server is not None:
+            self._server.wake()
+            gevent.sleep(0)
+        self._hooks.draining(reason)
 
     def _leave_in_turn(self) -> bool:
         """Worker: it has had max_requests; whether it leaves now, and not after another."""

@@ -2,6 +2,7 @@
 
 import resource
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -144,6 +145,17 @@ def test_open_connections_are_bounded(start: Starter) -> None:
         idle[0].socket.shutdown(socket.SHUT_RDWR)
         late.socket.settimeout(20)
         assert late.socket.recv(1) == b"H"
+    assert "20 connections are open, others wait: so says `connections`" in server.output()
+
+
+def with_open_files(
+    limit: str, folder: Path, environ: dict[str, str], *options: str
+) -> GunicornProcess:
+    """A server with a limit of open files, as `ulimit` takes it."""
+    options = ("--pythonpath", str(ROOT), "--keep-alive", "30", *options)
+    server = GunicornProcess("tests.http.apps:app", *options, cwd=folder, environ=environ)
+    server.command = ["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", *server.command]
+    return server
 
 
 @pytest.mark.parametrize(("kind", "room"), [("-n", 300 - SPARE), ("-S -n", 400)])
@@ -152,9 +164,7 @@ def test_a_limit_of_open_files_is_a_bound_of_connections(
 ) -> None:
     """Where the soft limit can be raised, it is; the application keeps descriptors either way."""
     environ = {"NTI_APPSERVER_CONNECTIONS": "400"}
-    options = ("--pythonpath", str(ROOT), "--keep-alive", "30")
-    server = GunicornProcess("tests.http.apps:app", *options, cwd=tmp_path, environ=environ)
-    server.command = ["sh", "-c", f'ulimit {kind} 300; exec "$@"', "sh", *server.command]
+    server = with_open_files(f"{kind} 300", tmp_path, environ)
     with ExitStack() as stack:
         stack.enter_context(server).wait_until_serving()
         clients = [stack.enter_context(connect(server)) for _ in range(room)]
@@ -167,7 +177,21 @@ def test_a_limit_of_open_files_is_a_bound_of_connections(
         assert late.answer().status == 200
     output = server.output()
     assert "Cannot accept" not in output
-    assert ("connections at a time, not 400" in output) == (room < 400)
+    assert output.count("connections at a time for each worker, not 400") == (room < 400)
+
+
+@pytest.mark.parametrize("asked", ["", "15000"])
+def test_a_bound_that_was_asked_for_and_cannot_be_is_reported_once(
+    asked: str, tmp_path: Path
+) -> None:
+    """Not by each worker, and the default is no more than a wish."""
+    environ = {"NTI_APPSERVER_CONNECTIONS": asked} if asked else {}
+    server = with_open_files("-n 600", tmp_path, environ, "--workers", "2")
+    with server:
+        server.wait_until_serving()
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.output().count("Worker exiting") == 2, "others serve")
+        assert server.output().count("connections at a time") == bool(asked)
 
 
 #: Slow clients, and how long they may take for a head, in seconds.

@@ -24,9 +24,11 @@ class Hooks:
     :param may_leave: told that the worker has had max_requests; whether it ends
         now. Else it serves on, and asks again a little later.
     :param neighbours: the workers that accept from the same sockets.
+    :param first: whether it is for this worker to report what holds for all of the site's.
     """
 
     is_health: Callable[[str], bool] = _never
     drain_reason: Callable[[], str] = lambda: "shutdown"
     may_leave: Callable[[], bool] = lambda: True
     neighbours: Neighbours = field(default_factory=Alone)
+    first: bool = True

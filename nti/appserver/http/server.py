@@ -32,6 +32,11 @@ from nti.appserver.settings import Settings
 #: Requests for health that are served although every slot is taken.
 RESERVED = 16
 
+#: How often it is said that there is no room for more connections.
+TELL_SECONDS = 60.0
+
+FILES = "the limit of open files allows no more; raise it (LimitNOFILE= of systemd, ulimit -n)"
+
 refused = Counter("appserver_requests_refused_total", "Requests answered 503: no slot was free.")
 _open: dict[str, Callable[[], float]] = {}
 connections_open = Gauge(
@@ -64,11 +69,13 @@ class HTTPServer:
         self.limit = worker.worker_connections
         #: Open connections, idle ones included.
         self.room = room_for(settings.connections)
-        if self.room < settings.connections:
-            self.log.info(
-                "%s connections at a time, not %s: the limit of open files allows no more",
+        self._told_full = -TELL_SECONDS
+        if self.room < settings.connections != Settings.connections and self.hooks.first:
+            self.log.warning(
+                "%s connections at a time for each worker, not %s: %s",
                 self.room,
                 settings.connections,
+                FILES,
             )
         #: Requests that a greenlet works on.
         self.busy = 0
@@ -191,9 +198,17 @@ class HTTPServer:
         """Hub: whether no more connections may be open; accepting then pauses."""
         if len(self.connections) < self.room:
             return False
+        self._tell_full()
         for listener in self.listeners:
             listener.pause()
         return True
+
+    def _tell_full(self) -> None:
+        now = monotonic()
+        if now - self._told_full > TELL_SECONDS:
+            self._told_full = now
+            mend = FILES if self.room < self.settings.connections else "so says `connections`"
+            self.log.warning("%s connections are open, others wait: %s", self.room, mend)
 
     def forget(self, conn: Connection) -> None:
         """The connection is closed."""
