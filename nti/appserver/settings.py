@@ -370,7 +370,11 @@ def load_settings(
     for source, shown, name, value in _given(ini or {}, environ or {}, cli or {}):
         if name not in rows:
             near = get_close_matches(name, rows, 1)
-            mend = f"did you mean {near[0]}?" if near else "see `nti-appserver serve --help`"
+            mend = (
+                f"did you mean {_spelt(rows[near[0]], source)}?"
+                if near
+                else "see `nti-appserver serve --help`"
+            )
             raise ConfigurationError(f"{source}: unknown setting {shown!r} = {value!r}", mend=mend)
         values[name] = rows[name].parse(value, source)
     return Settings(**values)
@@ -387,6 +391,11 @@ def filter_settings(
     """
     own = {INI_PREFIX + key.removeprefix(INI_PREFIX): value for key, value in local_conf.items()}
     return load_settings(ini={**global_conf, **own}, environ=environ)
+
+
+def _spelt(row: Row, source: str) -> str:
+    """A row's name as it is written in this source."""
+    return {"ini": row.ini_name, "environment": row.environ_name}.get(source, row.name)
 
 
 def _given(

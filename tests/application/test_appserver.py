@@ -120,7 +120,13 @@ def test_an_unknown_setting_is_refused_wherever_it_stands(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="did you mean storage"):
         make_app(storge="none")
     (tmp_path / "site.ini").write_text("[app:main]\nuse=egg:nti.appserver\nappserver.storge=x\n")
-    with pytest.raises(ConfigurationError, match="did you mean storage"):
+    with pytest.raises(ConfigurationError, match=r"did you mean appserver\.storage"):
+        make_app("site.ini")
+
+
+def test_a_file_that_is_none_of_pastedeploys_is_named(tmp_path: Path) -> None:
+    (tmp_path / "site.ini").write_text("no section\n")
+    with pytest.raises(ConfigurationError, match=r"site\.ini cannot be read: .*section.* line: 1"):
         make_app("site.ini")
 
 

@@ -28,12 +28,12 @@ def test_other_keys_are_no_settings() -> None:
 @pytest.mark.parametrize(
     ("given", "source", "shown", "near"),
     [
-        ({"ini": {"appserver.atempts": "3"}}, "ini", "appserver.atempts", "attempts"),
+        ({"ini": {"appserver.atempts": "3"}}, "ini", "appserver.atempts", "appserver.attempts"),
         (
             {"environ": {"NTI_APPSERVER_STORGE": "none"}},
             "environment",
             "NTI_APPSERVER_STORGE",
-            "storage",
+            "NTI_APPSERVER_STORAGE",
         ),
         ({"cli": {"librari": "x"}}, "command line", "librari", "library"),
     ],

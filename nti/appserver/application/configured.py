@@ -110,13 +110,20 @@ def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> 
 
 def _context(config_uri: str) -> Any:
     """PasteDeploy's description of the application in a file."""
+    import configparser
+
     from paste.deploy import loadwsgi
 
     path, _, name = config_uri.partition("#")
     path = os.path.abspath(path.removeprefix("config:"))
     if not os.path.isfile(path):
         raise ConfigurationError(f"there is no file {path}", "a PasteDeploy ini file")
-    return loadwsgi.loadcontext(loadwsgi.APP, f"config:{path}", name=name or None)
+    try:
+        return loadwsgi.loadcontext(loadwsgi.APP, f"config:{path}", name=name or None)
+    except configparser.Error as problem:
+        raise ConfigurationError(
+            f"{path} cannot be read: {' '.join(str(problem).split())}", "a PasteDeploy ini file"
+        ) from None
 
 
 def _made(
