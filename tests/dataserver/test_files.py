@@ -1,5 +1,6 @@
 """A library's files: what is listed, what is opened, and that nothing leads out."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -36,6 +37,34 @@ def test_pages_are_listed_folder_by_folder(root: Path) -> None:
     found = [page.path for page in Library(root).pages()]
     assert found == ["unit/page.html", "unit/nested/Deep.HTM"]
     assert [unit_of(path) for path in found] == ["unit", "unit/nested"]
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anyone's files may have other people's among them; what can be read is listed."""
+    scandir = os.scandir
+
+    def locked(folder: str | Path) -> object:
+        if os.fspath(folder).endswith("nested"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    library = Library(root)
+    for _ in range(2):
+        assert [page.path for page in library.pages()] == ["unit/page.html"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}/unit/nested is left out: Permission denied"
+    ]
+
+
+def test_a_folder_with_the_name_of_searches_has_no_pages(root: Path) -> None:
+    """Their address would ask for a search."""
+    before = list(Library(root).pages())
+    (root / "unit" / "Search").mkdir()
+    (root / "unit" / "Search" / "page.html").write_text("page")
+    assert list(Library(root).pages()) == before
 
 
 def test_a_file_inside_is_opened(root: Path) -> None:

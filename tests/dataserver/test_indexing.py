@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from nti.appserver.dataserver.library import indexing
+from nti.appserver.dataserver.library.catalogue import progress
+from nti.appserver.dataserver.library.files import Library, NotInLibrary, OpenFile
 from nti.appserver.dataserver.library.index import Hits
 from nti.appserver.dataserver.library.indexing import Summary
 from nti.appserver.dataserver.site import get_site
@@ -156,6 +158,35 @@ def test_pages_that_are_not_utf_8_are_taken_as_they_are(
 ) -> None:
     (library / "other.html").write_bytes("<p>caf\u00e9 ocelot</p>".encode(encoding))
     assert counts(index()) == (6, 6, 0)
+
+
+def test_a_page_may_say_its_encoding(index: Index, library: Path) -> None:
+    page = '<meta charset="windows-1252"><p>caf\u00e9</p>'
+    (library / "other.html").write_bytes(page.encode("cp1252"))
+    index()
+    assert paths("caf\u00e9") == ["other.html"]
+
+
+def test_a_page_that_cannot_be_read_is_counted_out(
+    index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the index would never be said to be whole."""
+    opened = Library.open
+
+    def locked(library: Library, path: str) -> OpenFile:
+        if path == "cats/lions.html":
+            raise NotInLibrary(path)
+        return opened(library, path)
+
+    monkeypatch.setattr(Library, "open", locked)
+    summary = index()
+    assert counts(summary) == (5, 4, 0)
+    assert summary.unread == 1
+    assert "cats/lions.html cannot be read" in caplog.text
+    assert run(progress) == {"indexed": 4, "pages": 4}
+    monkeypatch.undo()
+    assert counts(index()) == (5, 1, 0)
+    assert run(progress) == {"indexed": 5, "pages": 5}
 
 
 def test_the_listing_says_what_the_index_has(index: Index, app: Any) -> None:

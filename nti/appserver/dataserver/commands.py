@@ -60,6 +60,10 @@ def _run(settings: Settings) -> None:
         f"{summary.words:,} different words; {summary.seconds:.1f} s"
         + (f", {rate:.0f} pages/s" if summary.indexed else "")
     )
+    if summary.unread:
+        click.echo(f"{summary.unread} of them could not be read; they are named above", err=True)
+    if not summary.total:
+        click.echo(f"there are no HTML pages in {library.root}", err=True)
 
 
 class _Bar:

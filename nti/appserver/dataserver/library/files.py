@@ -10,6 +10,7 @@ for a link between looking and opening. Hidden names are as if they were not
 there.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -22,8 +23,13 @@ from nti.appserver.errors import ConfigurationError
 PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
 INDEX_NAMES = ("index.html", "index.htm")
 
+#: The name in an address that asks for a search; a folder of this name would have no address.
+SEARCH_NAME = "Search"
+
 #: Characters of a path that may be asked for.
 PATH_LIMIT = 1024
+
+logger = logging.getLogger("nti.appserver.dataserver")
 
 
 class NotInLibrary(LookupError):
@@ -76,6 +82,7 @@ class Library:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).resolve()
+        self._left_out: set[str] = set()
         if not self.root.is_dir() or not os.access(self.root, os.R_OK | os.X_OK):
             raise ConfigurationError(
                 f"setting library is {os.fspath(root)!r}",
@@ -83,22 +90,36 @@ class Library:
             )
 
     def pages(self) -> Iterator[PageFile]:
-        """Every page, folder by folder; folders that are symbolic links are left out."""
-        yield from self._pages_below(self.root, "")
+        """Every page, folder by folder; folders that are symbolic links are left out.
 
-    def _pages_below(self, folder: Path, prefix: str) -> Iterator[PageFile]:
+        So is a folder that cannot be read, and the log says so once.
+
+        :raises OSError: the library itself cannot be read any more.
+        """
+        yield from self._pages_among(_entries(self.root), "")
+
+    def _pages_among(self, entries: "list[os.DirEntry[str]]", prefix: str) -> Iterator[PageFile]:
         folders = []
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = prefix + entry.name
-                if not _is_plain(entry.name) or len(path) > PATH_LIMIT:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry)
-                elif is_page(entry.name) and (found := self._page(entry, path)):
-                    yield found
-        for entry in folders:
-            yield from self._pages_below(Path(entry.path), f"{prefix}{entry.name}/")
+        for entry in entries:
+            path = prefix + entry.name
+            if not _is_plain(entry.name) or len(path) > PATH_LIMIT:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry)
+            elif is_page(entry.name) and (found := self._page(entry, path)):
+                yield found
+        for folder in folders:
+            if folder.name != SEARCH_NAME:
+                yield from self._pages_among(self._entries_of(folder), f"{prefix}{folder.name}/")
+
+    def _entries_of(self, folder: "os.DirEntry[str]") -> "list[os.DirEntry[str]]":
+        try:
+            return _entries(folder.path)
+        except OSError as problem:  # not ours to read, or gone since
+            if folder.path not in self._left_out:
+                self._left_out.add(folder.path)
+                logger.warning("%s is left out: %s", folder.path, problem.strerror)
+            return []
 
     def _page(self, entry: "os.DirEntry[str]", path: str) -> PageFile | None:
         try:
@@ -173,6 +194,12 @@ class Library:
             os.close(here)
             raise NotInLibrary(path) from None
         return here
+
+
+def _entries(folder: str | Path) -> "list[os.DirEntry[str]]":
+    """What is in a folder, by name."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _is_plain(name: str) -> bool:

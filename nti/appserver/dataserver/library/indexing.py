@@ -8,10 +8,12 @@ is written again without reading its files again.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from nti.appserver.dataserver.library.encoding import decode
 from nti.appserver.dataserver.library.files import Library, NotInLibrary, PageFile
 from nti.appserver.dataserver.library.html import Extract, extract
 from nti.appserver.dataserver.library.index import VERSION, LibraryIndex
@@ -26,6 +28,8 @@ PAGE_LIMIT = 16 * 1024 * 1024
 BATCH_TEXT = 2_000_000
 #: Seconds after which a batch is committed however small it is.
 BATCH_SECONDS = 5.0
+
+logger = logging.getLogger("nti.appserver.dataserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run has done; `indexed` counts new and changed pages."""
+    """What a run has done; `indexed` counts new and changed pages.
+
+    :param unread: pages that are listed and could not be read.
+    """
 
     total: int
     indexed: int
     removed: int
+    unread: int
     words: int
     seconds: float
 
@@ -93,6 +101,7 @@ class IndexRun:
         What a unit of work raises comes through; batches before it stay.
         """
         began = time.monotonic()
+        self._unread = 0
         plan = run(make_plan, list(self.library.pages()))
         if plan.removed:
             run(_remove, plan.removed)
@@ -101,16 +110,19 @@ class IndexRun:
         for batch in self._batches(plan.changed):
             run(self._write, batch)
             indexed += sum(reading.extract is not None for reading in batch)
-        words = run(lambda: get_site().index.word_count())
+        words = run(_finish)
         seconds = time.monotonic() - began
-        return Summary(plan.total, indexed, len(plan.removed), words, seconds)
+        return Summary(plan.total, indexed, len(plan.removed), self._unread, words, seconds)
 
     def _batches(self, changed: list[tuple[PageFile, bytes]]) -> Iterator[list[Reading]]:
         batch: list[Reading] = []
         text, began = 0, time.monotonic()
         for number, (file, known) in enumerate(changed, 1):
             reading = read(self.library, file, known)
-            if reading is not None:
+            if reading is None:
+                self._unread += 1
+                logger.warning("the page %s cannot be read, or has just gone", file.path)
+            else:
                 batch.append(reading)
                 text += len(reading.extract.text) if reading.extract else 0
             if text >= self.batch_text or time.monotonic() - began >= BATCH_SECONDS:
@@ -157,7 +169,7 @@ def _index() -> LibraryIndex:
 
 
 def read(library: Library, file: PageFile, known: bytes) -> Reading | None:
-    """A file's words; None when it has gone since it was listed.
+    """A file's words; None when it cannot be read, or has gone since it was listed.
 
     :param known: the digest of what is indexed: an equal file is not taken apart.
     """
@@ -172,7 +184,15 @@ def read(library: Library, file: PageFile, known: bytes) -> Reading | None:
     digest = hashlib.blake2b(content, digest_size=16).digest()
     if digest == known:
         return Reading(file, digest, None)
-    return Reading(file, digest, extract(content.decode("utf-8", "replace")))
+    return Reading(file, digest, extract(decode(content)))
+
+
+def _finish() -> int:
+    """Unit of work: nothing more is to come, whatever could not be read; the number of words."""
+    index = _index()
+    if index.expected != len(index):
+        index.expected = len(index)
+    return index.word_count()
 
 
 def _remove(paths: list[str]) -> None:
