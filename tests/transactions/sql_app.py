@@ -7,8 +7,6 @@ import os
 from typing import Any
 
 import gevent
-import gevent.socket
-import psycopg2.extensions
 import sqlalchemy
 import transaction
 import zope.sqlalchemy
@@ -21,15 +19,6 @@ from .waiting import Waiting
 
 insert = sqlalchemy.text("insert into rows values (:value)")
 increment = sqlalchemy.text("update counter set value = value + 1")
-
-
-def wait(opened: Any) -> None:
-    """Have psycopg2 wait by switching; else a query stops every greenlet."""
-    while (state := opened.poll()) != psycopg2.extensions.POLL_OK:
-        if state == psycopg2.extensions.POLL_READ:
-            gevent.socket.wait_read(opened.fileno())
-        else:
-            gevent.socket.wait_write(opened.fileno())
 
 
 def session(request: Any) -> Session:
@@ -63,6 +52,13 @@ def count(request: Any) -> dict[str, Any]:
     return {}
 
 
+def lock(request: Any) -> dict[str, Any]:
+    """Wait in the database for a lock, which somebody else has."""
+    joined = session(request)
+    joined.execute(sqlalchemy.text("select pg_advisory_xact_lock(1)"))
+    return {}
+
+
 def seen(request: Any) -> dict[str, Any]:
     """What both databases have."""
     joined = session(request)
@@ -92,14 +88,18 @@ class Failing(Waiting):
 
 
 def main(global_config: Any, **settings: Any) -> Any:
-    psycopg2.extensions.set_wait_callback(wait)
     config = Configurator(settings=settings)
     config.include("nti.appserver")
     engine = sqlalchemy.create_engine(os.environ["ROWS"])
     made = scoped_session(sessionmaker(bind=engine, twophase=True))
     zope.sqlalchemy.register(made)
     config.registry["session"] = made
-    for view, pattern in ((add, "/add/{number}"), (count, "/count"), (seen, "/seen")):
+    for view, pattern in (
+        (add, "/add/{number}"),
+        (count, "/count"),
+        (lock, "/lock"),
+        (seen, "/seen"),
+    ):
         config.add_route(view.__name__, pattern)
         config.add_view(view, route_name=view.__name__, renderer="json")
     return config.make_wsgi_app()

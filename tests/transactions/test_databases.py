@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy
@@ -19,7 +20,7 @@ from relstorage.storage import RelStorage
 from sqlalchemy.orm import Session, sessionmaker
 
 from nti.appserver.testing.postgresql import PostgreSQL, find_programs
-from nti.appserver.testing.process import GunicornProcess
+from nti.appserver.testing.process import GunicornProcess, wait_until
 from nti.appserver.transactions import connection, on_commit, run, use_database
 
 from .conftest import join
@@ -122,8 +123,9 @@ def test_rows_of_postgresql_and_objects(session: Any, tmp_path: Any) -> None:
 @pytest.fixture
 def site(server: PostgreSQL, tmp_path: Path) -> Iterator[GunicornProcess]:
     """Our worker, serving tests/transactions/sql_app.py."""
-    server.create_database("served")
-    url = server.url("served")
+    name = f"served_{uuid4().hex}"
+    server.create_database(name)
+    url = server.url(name)
     engine = sqlalchemy.create_engine(url)
     with engine.begin() as connected:
         connected.execute(sqlalchemy.text("create table rows (value integer primary key)"))
@@ -164,3 +166,22 @@ def test_rows_of_postgresql_and_objects_in_a_patched_process(site: GunicornProce
     with urllib.request.urlopen(f"{site.url}/seen", timeout=60) as answer:
         found = json.load(answer)
     assert found == {"rows": good, "objects": good, "counters": [40, 40], "prepared": 0}
+
+
+def test_a_query_that_waits_stops_no_other_request(site: GunicornProcess) -> None:
+    """The one worker answers others while psycopg2 waits, which our worker sees to."""
+    engine = sqlalchemy.create_engine(site.environ["ROWS"])
+    lock = sqlalchemy.text("select pg_advisory_xact_lock(1)")
+    waiting = sqlalchemy.text(
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    )
+    with ThreadPoolExecutor(1) as clients:
+        with engine.begin() as holder:
+            holder.execute(lock)
+            answer = clients.submit(post, f"{site.url}/lock")
+            wait_until(lambda: holder.execute(waiting).scalar() == 1, "a request waits for it")
+            with urllib.request.urlopen(f"{site.url}/seen", timeout=60) as other:
+                assert json.load(other)["counters"] == [0, 0]
+            assert not answer.done()
+        assert answer.result(timeout=60) == 200
+    engine.dispose()

@@ -26,8 +26,8 @@ _TABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "psycopg2": (
         _has_no_wait_callback,
         (
-            "call psycogreen.gevent.patch_psycopg() where the application is imported, or take "
-            "psycopg 3 or pg8000"
+            "leave its wait callback as the worker has set it, or call "
+            "psycogreen.gevent.patch_psycopg() where the application is imported"
         ),
     ),
     "MySQLdb": (_always, _PURE),

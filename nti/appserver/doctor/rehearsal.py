@@ -82,9 +82,11 @@ def _load(gunicorn: Any, found: dict[str, Any], *, storages: bool) -> int:
     from nti.appserver.application.resolve import named
     from nti.appserver.doctor.drivers import blocking_modules
     from nti.appserver.settings import load_settings
+    from nti.appserver.storage import prepare_clients
 
     try:
         settings = load_settings(environ=os.environ)
+        prepare_clients(settings)
         named(foreign or settings.application, "wsgi_app of gunicorn" if foreign else "application")
         found["blocking"] = blocking_modules()
         if storages:

@@ -11,7 +11,7 @@ from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings, load_settings
-from nti.appserver.storage import fork, locks, probe, syncs, uris, waiting, zconfig
+from nti.appserver.storage import fork, locks, probe, psycopg, syncs, uris, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
 from nti.appserver.storage.zeo.client import ClientDefaults, install
 
@@ -61,6 +61,7 @@ def prepare_clients(settings: Settings) -> None:
     settings it changes what later clients get.
     """
     locks.install()
+    psycopg.wait_by_switching()
     install(
         ClientDefaults(
             cache_folder=os.path.join(os.path.abspath(settings.var), "cache"),
