@@ -40,7 +40,8 @@ def status(environ: Environ, start: Start) -> Iterable[bytes]:
 def describe(environ: Environ, start: Start) -> Iterable[bytes]:
     environ["wsgi.input"].read()
     said = {key: value for key, value in environ.items() if isinstance(value, str)}
-    said["peer"] = environ["nti.appserver.connection"].peer
+    if "nti.appserver.connection" in environ:  # not over HTTP/2
+        said["peer"] = environ["nti.appserver.connection"].peer
     body = json.dumps(said).encode()
     start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]

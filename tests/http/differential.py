@@ -188,7 +188,10 @@ class Ours:
             self.server: Any = HTTPServer(self.worker, settings=Settings(**settings))
         self.listener = self.server.listeners[0]
         self.name = self.listener.name
-        self.listener.loop = SimpleNamespace(io=lambda *_: _Watcher())
+        self.listener.loop = SimpleNamespace(
+            io=lambda *_: _Watcher(), run_callback=lambda *_: _Watcher()
+        )
+        self.listener.to_hub = lambda: None  # there are no others who could go first
         self.server.deadlines = SimpleNamespace(watch=lambda *_: None)
         self.server._pool = Direct()
         self.fast = 0

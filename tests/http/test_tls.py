@@ -1,5 +1,6 @@
 """TLS: every byte goes through it, in whatever pieces it comes. HTTP/2 where it is turned on."""
 
+import json
 import socket
 import ssl
 import struct
@@ -153,13 +154,48 @@ def test_http_2_where_it_is_turned_on(kind: str, certificate: tuple[Path, Path])
             assert over_http_2(client.socket, b"two" * 5000) == ("200", b"two" * 5000)
 
 
-def over_http_2(sock: socket.socket, body: bytes) -> tuple[str, bytes]:
-    """POST /echo; its status and body."""
+@pytest.mark.parametrize(
+    ("source", "trusted", "client"),
+    [
+        ("x-forwarded-for", "127.0.0.1", "198.51.100.7"),
+        ("forwarded", "127.0.0.1", "198.51.100.8"),
+        ("none", "127.0.0.1", "127.0.0.1"),
+        ("x-forwarded-for", "192.0.2.1", "127.0.0.1"),
+    ],
+)
+def test_clients_over_http_2(
+    source: str, trusted: str, client: str, start: Starter, certificate: tuple[Path, Path]
+) -> None:
+    """One source, and trusted peers alone, as over HTTP/1."""
+    cert, key = certificate
+    server = start(
+        "--http-protocols", "h2,h1", "--certfile", str(cert), "--keyfile", str(key),
+        "--forwarded-allow-ips", trusted, client_source=source,
+    )  # fmt: skip
+    server.wait_for_output("Serving https")
+    assert server.output().count("http_protocols allows HTTP/2") == 1
+    context = ssl.create_default_context(cafile=str(cert))
+    context.set_alpn_protocols(["h2"])
+    forged = [
+        ("x-forwarded-for", "203.0.113.1, 198.51.100.7, 127.0.0.1"),
+        ("forwarded", "for=203.0.113.1, for=198.51.100.8, for=127.0.0.1"),
+    ]
+    with connect(server, context) as asking:
+        status, body = over_http_2(asking.socket, b"", "/describe", *forged)
+    said = json.loads(body)
+    assert (status, said["REMOTE_ADDR"]) == ("200", client)
+    assert ("REMOTE_PORT" in said) == (client == "127.0.0.1")
+
+
+def over_http_2(
+    sock: socket.socket, body: bytes, path: str = "/echo", *fields: tuple[str, str]
+) -> tuple[str, bytes]:
+    """POST; its status and body."""
     made = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     made.initiate_connection()
     made.send_headers(
         1,
-        [(":method", "POST"), (":path", "/echo"), (":scheme", "https"), (":authority", "a")],
+        [(":method", "POST"), (":path", path), (":scheme", "https"), (":authority", "a"), *fields],
     )
     made.send_data(1, body, end_stream=True)
     status, got = "", b""

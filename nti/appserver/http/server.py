@@ -16,7 +16,7 @@ from gevent.event import Event
 from gunicorn.sock import ssl_context
 
 from nti.appserver.handover.names import route
-from nti.appserver.http import stock
+from nti.appserver.http import http2, stock
 from nti.appserver.http.connection import BUSY, PARKED, Connection, readable
 from nti.appserver.http.deadlines import NEVER, Deadlines
 from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
@@ -95,6 +95,12 @@ class HTTPServer:
                 "client_source is proxy, but gunicorn's proxy_protocol is off: every client has "
                 "the address of its proxy; set proxy_protocol to v1, v2 or auto"
             )
+        if http2.prepare(worker, settings) and self.hooks.first:
+            self.log.warning(
+                "http_protocols allows HTTP/2: gunicorn serves a connection in a greenlet, one "
+                "request after the other, and Socket.IO's sessions are found in one worker alone; "
+                "better end HTTP/2 at the proxy"
+            )
         context = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
         self.listeners = [Listener(self, sock, context) for sock in worker.sockets]
         found = route()
@@ -154,11 +160,15 @@ class HTTPServer:
             self._pool.run(self._serving.refuse, conn, data)
 
     def dispatch_stock(self, conn: Connection) -> None:
-        """Hub: leave the connection to gunicorn's own code."""
+        """Hub: leave the connection to gunicorn's own code, or refuse it."""
         conn.state = BUSY
         conn.deadline = NEVER
         self.busy += 1
-        self._pool.run(self._serving.stock, conn, b"")
+        if self.busy <= self.limit:
+            self._pool.run(self._serving.stock, conn, b"")
+        else:
+            refused.inc()
+            self._pool.run(self._serving.refuse, conn, b"")
 
     def adopt(self, conn: Connection, data: bytes) -> None:
         """Hub: serve a connection whose request another worker has read; without one, park it."""
