@@ -4,7 +4,10 @@ Only pure functions and constants live here: no state, no input or output, no
 switch. They may be called from any thread or greenlet.
 """
 
-from websockets.speedups import apply_mask
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # its wheel for any platform has no C in it, and buildout prefers that one
+    from websockets.utils import apply_mask
 
 __all__ = [
     "BINARY",
