@@ -224,14 +224,16 @@ class Settings:
         seconds(0.1, 3600),
         "How long a request body may be waited for; what comes of it gives time back.",
     )
+    send_timeout: float = setting(
+        30.0,
+        seconds(0.1, 3600),
+        "How long a client may keep what is sent to it waiting; what it takes gives time back.",
+    )
     body_rate: int = setting(
         500,
         size(0, 1 << 30),
-        "Bytes of a request body that give a second of body_timeout back, so that a body which "
-        "comes more slowly is given up; 0: any byte gives all of it back.",
-    )
-    send_timeout: float = setting(
-        30.0, seconds(0.1, 3600), "The longest time that a client may take none of what is sent."
+        "Bytes that give a second of body_timeout or send_timeout back, so that a client that is "
+        "slower is given up; 0: any byte gives all of it back.",
     )
 
     # -- WebSocket and Socket.IO

@@ -1,12 +1,13 @@
-"""The sweeper: never early, at most a slot late, whatever is moved meanwhile."""
+"""The sweeper: never early, at most a slot late, whatever is moved meanwhile. And patience."""
 
 import random
 from collections.abc import Callable
 
 import pytest
 
-from nti.appserver.http import deadlines
+from nti.appserver.http import deadlines, patience
 from nti.appserver.http.deadlines import NEVER, SLOT_SECONDS, Deadlines
+from nti.appserver.http.patience import Patience
 
 
 class Clock:
@@ -75,3 +76,23 @@ def test_a_hub_that_was_held_up_forgets_nobody(clock: Clock) -> None:
     clock.now += 30
     clock.pass_by(SLOT_SECONDS)
     assert sorted(map(id, expired)) == sorted(map(id, items))
+
+
+def waits(clock: Clock, kept: Patience, seconds: float, size: int) -> float:
+    """What is left after a wait of so many seconds for so many bytes."""
+    since = clock.now
+    clock.now += seconds
+    kept.waited(since, size)
+    return round(kept.left, 6)
+
+
+def test_patience_comes_back_with_bytes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "monotonic", lambda: clock.now)
+    kept = Patience(30.0, 500)
+    assert waits(clock, kept, 12, 1000) == 20
+    assert waits(clock, kept, 1, 1_000_000) == 30, "never more than at first"
+    clock.now += 100  # the application's time
+    assert waits(clock, kept, 29, 1) == 1.002
+    assert waits(clock, kept, 3, 1) < 0
+    kept = Patience(30.0, 0)
+    assert waits(clock, kept, 29, 1) == 30

@@ -23,6 +23,7 @@ from gevent import socket as gevent_socket
 from greenlet import greenlet
 
 from nti.appserver.http.deadlines import NEVER
+from nti.appserver.http.patience import Patience
 
 READ, WRITE = 1, 2
 PARKED, BUSY, HANDSHAKE, LINGERING, CLOSED = range(5)
@@ -123,7 +124,7 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """Send everything; switches where the peer does not take it at once.
 
-        :raises TimeoutError: the peer took nothing for `send_timeout`.
+        :raises TimeoutError: the peer took nothing for `send_timeout`, or less than `body_rate`.
         :raises OSError: the peer is gone.
         """
         try:
@@ -166,11 +167,12 @@ class Connection:
             callback.stop()
 
     def _send_rest(self, rest: memoryview) -> None:
-        seconds = self.listener.server.settings.send_timeout
+        patience = self._patience()
         tls = self.listener.tls is not None
         while rest:
+            began = monotonic()
             if not tls:
-                self.wait_writable(seconds)
+                self.wait_writable(patience.left)
             try:
                 sent = self.sock.send(rest)
             except WOULD_BLOCK:
@@ -179,24 +181,33 @@ class Connection:
                 self.broken = True
                 raise
             if tls and not sent:
-                self.wait_writable(seconds)
+                self.wait_writable(patience.left)
+            patience.waited(began, sent)
             rest = rest[sent:]
+
+    def _patience(self) -> Patience:
+        """For a peer that takes what is sent."""
+        settings = self.listener.server.settings
+        return Patience(settings.send_timeout, settings.body_rate)
 
     def sendfile(self, file: Any, offset: int, count: int) -> int:
         """Send `count` bytes of an open file without reading them; plain sockets only."""
-        seconds = self.listener.server.settings.send_timeout
+        patience = self._patience()
         left = count
         while left:
+            began = monotonic()
             try:
                 sent = os.sendfile(self.sock.fileno(), file.fileno(), offset, left)
             except BlockingIOError:
-                self.wait_writable(seconds)
+                self.wait_writable(patience.left)
+                patience.waited(began, 0)
                 continue
             except ConnectionError:
                 self.broken = True
                 raise
             if not sent:
                 break
+            patience.waited(began, sent)
             offset += sent
             left -= sent
         return count - left
@@ -217,6 +228,9 @@ class Connection:
             watcher.close()
 
     def _wait(self, watcher: Any, seconds: float) -> None:
+        if seconds <= 0:
+            self.broken = True
+            raise TimeoutError("the peer was too slow")
         self.unwatch()
         me = gevent.getcurrent()
         watcher.start(me.switch)

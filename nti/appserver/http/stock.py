@@ -19,6 +19,7 @@ from gunicorn.http.unreader import Unreader
 
 from nti.appserver.http.connection import RECEIVE_SIZE, Connection
 from nti.appserver.http.deadlines import NEVER
+from nti.appserver.http.patience import Patience
 
 #: Read ahead of the application in a body. gunicorn copies what is left over with each read.
 BODY_PIECE = 256 * 1024
@@ -36,12 +37,7 @@ class _Held(Unreader):  # type: ignore[misc]
 
 
 class ConnectionUnreader(Unreader):  # type: ignore[misc]
-    """Reads on from a connection: a head within its time, a body at a rate.
-
-    A body may keep us waiting for `body_timeout`; whatever comes of it gives a second
-    back for each `body_rate` bytes, up to the whole of it. So a client that drips is given
-    up when it has used its time, and a large upload may take hours, with a rest now and
-    then. Only waiting for the client counts, not what the application does meanwhile.
+    """Reads on from a connection: a head within its time, a body as long as there is patience.
 
     :param data: what was read from it already.
     """
@@ -50,10 +46,7 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         super().__init__()
         self._conn = conn
         settings = conn.listener.server.settings
-        self._patience = settings.body_timeout
-        self._rate = settings.body_rate
-        #: What is left of `body_timeout`, in seconds.
-        self._left = self._patience
+        self._patience = Patience(settings.body_timeout, settings.body_rate)
         #: When all of a head must have come, on the monotonic clock.
         self.head_until = NEVER
         self.unread(data)
@@ -65,22 +58,14 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         """
         size = min(max(RECEIVE_SIZE, size_hint or 0), BODY_PIECE)
         if self.head_until == NEVER:
-            return self._body(size)
+            began = monotonic()
+            data = self._conn.receive(size, self._patience.left)
+            self._patience.waited(began, len(data))
+            return data
         left = self.head_until - monotonic()
         if left <= 0:
             raise TimeoutError("the head was not sent in time")
         return self._conn.receive(size, left)
-
-    def _body(self, size: int) -> bytes:
-        if self._left <= 0:
-            self._conn.broken = True
-            raise TimeoutError("the body came too slowly")
-        began = monotonic()
-        data = self._conn.receive(size, self._left)
-        if self._rate:
-            left = self._left - (monotonic() - began) + len(data) / self._rate
-            self._left = min(left, self._patience)
-        return data
 
     def head_came(self) -> None:
         """The rest is a body."""
