@@ -17,6 +17,7 @@ import transaction
 import ZODB
 from persistent import Persistent
 
+from nti.appserver.request_id import current_request_id, set_request_id
 from nti.appserver.settings import Settings
 from nti.appserver.transactions import (
     ForeignUse,
@@ -429,6 +430,31 @@ def test_effects_that_wait_are_not_mixed_up(caplog: pytest.LogCaptureFixture) ->
         assert [place for who, place in order if who == number] == [0, 1, 2, 3, 4]
     with caplog.at_level(logging.ERROR):
         assert caplog.text == ""
+
+
+def test_a_failing_effect_is_logged_with_the_request_id() -> None:
+    """Though it runs in a greenlet of its own, and without a formatter of ours."""
+    seen: list[tuple[str, str]] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append((record.getMessage(), current_request_id()))
+
+    def work() -> None:
+        put("x", 1)
+        on_commit(lambda: 1 // 0)
+
+    logger, lines = logging.getLogger("nti.appserver.transactions"), Lines()
+    logger.addHandler(lines)
+    set_request_id("of-this-request")
+    try:
+        run(work)
+    finally:
+        set_request_id("")
+        logger.removeHandler(lines)
+    ((message, request_id),) = seen
+    assert "effect" in message
+    assert request_id == "of-this-request"
 
 
 def test_a_native_looking_thread_is_a_greenlet_here() -> None:

@@ -46,6 +46,16 @@ def test_past_the_bound_nothing_is_kept() -> None:
     assert replay.read() == b"x" * 20
 
 
+def test_past_a_smaller_bound_it_is_spooled_to_disk() -> None:
+    replay = ReplayInput(io.BytesIO(b"x" * 100), 50, 1000)
+    assert replay.read(40) == b"x" * 40
+    assert not replay._kept._rolled
+    assert replay.read(40) == b"x" * 40
+    assert replay._kept._rolled, "kept in memory"
+    replay.rewind()
+    assert replay.read() == b"x" * 100
+
+
 def test_a_source_that_gives_less_than_asked() -> None:
     class Slow(io.BytesIO):
         def read(self, size: Any = -1) -> bytes:

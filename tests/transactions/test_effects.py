@@ -5,10 +5,12 @@ import logging
 import mailbox
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 import transaction
+from nti.transactions.queue import put_nowait
 from repoze.sendmail.delivery import QueuedMailDelivery
 from transaction.interfaces import TransientError
 
@@ -205,3 +207,24 @@ def test_mail_is_sent_on_commit_once(tmp_path: Path) -> None:
     run(work)
     assert len(tries) == 2
     assert len(list((folder / "new").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "put", [lambda tasks, task: on_commit(tasks.put_nowait, task), put_nowait], ids=["ours", "nti"]
+)
+def test_tasks_are_queued_on_commit_once(put: Callable[[Any, str], None]) -> None:
+    """Those of nti.transactions' own queue as well."""
+    tasks: Queue[str] = Queue()
+    tries: list[int] = []
+
+    def work() -> None:
+        put(tasks, "first")
+        put(tasks, "second")
+        tries.append(1)
+        assert tasks.empty()
+        if len(tries) < 2:
+            raise TransientError
+
+    run(work)
+    assert [tasks.get_nowait(), tasks.get_nowait()] == ["first", "second"]
+    assert tasks.empty()

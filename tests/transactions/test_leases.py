@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.settings import Settings
 from nti.appserver.testing.process import wait_until
 from nti.appserver.transactions import ForeignUse, configure, connection, run, use_database
+from nti.appserver.transactions.connections import LeasedConnection
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import leases_of
 from nti.appserver.transactions.instruments import (
@@ -250,6 +252,87 @@ def test_debug_mode_reports_objects_kept_past_their_unit_of_work(
     assert KEPT_OBJECTS.value == before + 1
     assert "1 of its objects are kept: Thing 0x01" in caplog.text
     assert kept is not None
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[[], Any]]:
+    """Gives the object of a database that is mounted in the main one's root."""
+    databases: dict[str, Any] = {}
+    main = ZODB.DB(None, databases=databases, database_name="main")
+    beside = ZODB.DB(None, databases=databases, database_name="beside", xrefs=True)
+    use_database(main)
+
+    def mount() -> None:
+        connection("beside").root()["thing"] = thing = Thing()
+        connection("beside").add(thing)
+        connection().root()["mounted"] = thing
+
+    run(mount)
+    yield lambda: connection().root()["mounted"]
+    main.close()
+    beside.close()
+
+
+def test_an_object_of_a_mounted_database_commits_with_the_main_one(
+    mounted: Callable[[], Any],
+) -> None:
+    def change(value: int) -> None:
+        mounted().value = value
+        connection().root()["value"] = value
+        if value == 2:
+            raise ValueError("no")
+
+    def seen() -> tuple[int, int, str]:
+        thing = mounted()
+        return thing.value, connection().root()["value"], thing._p_jar.db().database_name
+
+    for expected in (1, 3):
+        run(change, expected)
+        with pytest.raises(ValueError, match="no"):
+            run(change, 2)
+        assert run(seen) == (expected, expected, "beside")
+
+
+def test_an_object_of_a_mounted_database_belongs_to_its_unit_of_work(
+    mounted: Callable[[], Any],
+) -> None:
+    """In every lease of its connection, not in that alone which has opened it."""
+
+    def elsewhere() -> None:
+        thing = mounted()
+        inner = threading.Thread(target=lambda: failed.append(raised_by(thing)))
+        inner.start()
+        inner.join(30)
+
+    def raised_by(thing: Any) -> BaseException:
+        with pytest.raises(ForeignUse, match="belongs to") as raised:
+            run(setattr, thing, "value", 5)
+        return raised.value
+
+    failed: list[BaseException] = []
+    for number in range(2):
+        with pytest.raises(ForeignUse):
+            run(elsewhere)
+        assert len(failed) == number + 1
+    assert run(lambda: mounted().value) == 0, "it stayed in memory"
+
+
+def test_a_storage_that_is_away_costs_no_connection(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(connection)
+    before = LEASES.value
+
+    def away(self: Any, *args: Any) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeasedConnection, "newTransaction", away)
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                run(connection)
+    assert LEASES.value == before
+    assert run(connection) is first
 
 
 def test_databases_beside_each_other_commit_together() -> None:

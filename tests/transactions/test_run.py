@@ -1,6 +1,9 @@
 """`run`: begin, commit, abort, try again; on the greenlet's manager or another."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +12,24 @@ import ZODB
 from transaction.interfaces import AlreadyInTransaction, NoTransaction, TransientError
 from ZODB.POSException import ConflictError
 
+from nti.appserver.metrics import instruments as metrics
 from nti.appserver.settings import Settings
-from nti.appserver.transactions import NoUnitOfWork, configure, connection, run, use_database
+from nti.appserver.transactions import (
+    NoUnitOfWork,
+    configure,
+    connection,
+    instruments,
+    run,
+    use_database,
+)
 from nti.appserver.transactions.commit import InDoubt
-from nti.appserver.transactions.instruments import ABORTED, COMMITTED, CONFLICTS, FAILED
+from nti.appserver.transactions.instruments import (
+    ABORTED,
+    COMMIT_SECONDS,
+    COMMITTED,
+    CONFLICTS,
+    FAILED,
+)
 from nti.appserver.transactions.loop import LONGEST_BACKOFF, UnitLoop
 
 from .conftest import join
@@ -313,6 +330,51 @@ def test_what_it_counts(database: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
     assert (COMMITTED.value, ABORTED.value, FAILED.value) == tuple(n + 1 for n in before)
+
+
+def test_commits_that_write_are_timed(database: Any) -> None:
+    before = sum(COMMIT_SECONDS.counts)
+    run(lambda: connection().root().get("x"))
+    assert sum(COMMIT_SECONDS.counts) == before
+    run(put, 1)
+    assert sum(COMMIT_SECONDS.counts) == before + 1
+
+
+def test_every_metric_is_named_in_the_docstring() -> None:
+    named = {
+        line.partition("{")[0]
+        for line in (instruments.__doc__ or "").splitlines()
+        if line.startswith("nti_")
+    }
+    made = [each for each in metrics() if each.name.startswith("nti_transactions_")]
+    assert named == {each.name for each in made}
+    for each in made:
+        labels = f"{{{','.join(each.label_names)}}}" if each.label_names else ""
+        assert f"\n{each.name}{labels}\n" in (instruments.__doc__ or "")
+
+
+SCRIPT = """
+import sys
+from nti.appserver.storage import open_database
+from nti.appserver.transactions import connection, on_commit, run, use_database
+
+def count():
+    root = connection().root()
+    root["runs"] = root.get("runs", 0) + 1
+    on_commit(print, root["runs"])
+
+database = open_database(sys.argv[1])
+use_database(database)
+run(count)
+database.close()
+"""
+
+
+def test_scripts_run_units_of_work(tmp_path: Path) -> None:
+    """In a process of their own, with neither a server nor greenlets."""
+    command = [sys.executable, "-c", SCRIPT, f"file://{tmp_path}/data.fs"]
+    for number in (b"1\n", b"2\n"):
+        assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout == number
 
 
 def test_a_unit_of_work_may_run_after_another_in_any_order(stored: Stored) -> None:

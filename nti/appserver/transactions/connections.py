@@ -78,6 +78,15 @@ class LeasedConnection(Connection):  # type: ignore[misc]
             self._seen = last
         super().newTransaction(transaction, sync)
 
+    def get_connection(self, database_name: str) -> Any:
+        """The connection beside it, of the same unit of work; opened at its first use.
+
+        :raises KeyError: no database of that name is beside it.
+        """
+        beside = super().get_connection(database_name)
+        beside.unit = self.unit
+        return beside
+
     def tpc_finish(self, transaction: Any) -> None:
         """Finish a commit; it has its turn at an object no longer than that needs.
 
@@ -174,11 +183,12 @@ class _NoManager:
         """Nothing."""
 
 
-def lend(connection: Any, manager: Any) -> None:
-    """Open a connection that `take_back` has closed, and those beside it."""
+def lend(connection: Any, unit: "Unit") -> None:
+    """Open a connection that `take_back` has closed, and those beside it, for a unit of work."""
     connection.open(_NoManager)
     for each in connection.connections.values():
-        each.transaction_manager = manager
+        each.unit = unit
+        each.transaction_manager = unit.manager
         each.is_registered = False
         each.newTransaction(None)
 

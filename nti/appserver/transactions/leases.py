@@ -101,11 +101,10 @@ class Leases:
         """
         self._reserve()
         try:
-            connection = self._open(unit.manager)
+            connection = self._open(unit)
         except BaseException:
             self._release()
             raise
-        connection.unit = unit
         LEASES.inc()
         return Lease(self, connection)
 
@@ -130,7 +129,7 @@ class Leases:
                 with contextlib.suppress(Exception):  # the next attempt will meet that
                     catch_up()
 
-    def _open(self, manager: Any) -> Any:
+    def _open(self, unit: "Unit") -> Any:
         """The connection used last, since its cache is warmest, or a new one.
 
         The database's own pool looks through all that are idle each time.
@@ -138,8 +137,16 @@ class Leases:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._db.open(manager)
-        lend(connection, manager)
+            connection = self._db.open(unit.manager)
+            connection.unit = unit
+            return connection
+        try:
+            lend(connection, unit)
+        except BaseException:  # the storage is away, say
+            with contextlib.suppress(Exception):
+                take_back(connection)
+                self._idle.append(connection)
+            raise
         return connection
 
     def lose(self, connection: Any) -> None:

@@ -122,9 +122,7 @@ class Unit:
         primary = self._lease(db if db is not None else database_of_process())
         if not name or name == primary.db().database_name:
             return primary
-        beside = primary.get_connection(name)
-        beside.unit = self
-        return beside
+        return primary.get_connection(name)
 
     def _lease(self, db: Any) -> Any:
         leases = self._leases
