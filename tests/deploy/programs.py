@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def listening(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 5).close()
         return True
     return False
+
+
+def connect_unix(path: Path) -> HTTPConnection:
+    """A connection to the HTTP server behind a unix socket, opened when it is first used."""
+    return _UnixConnection("localhost", path)
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, host: str, path: Path) -> None:
+        super().__init__(host, timeout=30)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def wait_for_port(server: ServerProcess, port: int) -> ServerProcess:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nti.appserver.deploy.render import render
-from nti.appserver.testing.process import GUNICORN, free_port, wait_until
+from nti.appserver.testing.process import GUNICORN, free_port
 from nti.appserver.testing.websocket import Closed, WebSocket
 from tests.deploy.programs import need, run
 from tests.deploy.units import Service, activated_by_systemd
@@ -104,7 +104,7 @@ def test_it_says_when_it_is_ready_and_reloads_and_stops(site: Site) -> None:
         write_site(site.folder, "2")
         reloaded = service.reload()
         assert reloaded.returncode == 0, reloaded.stderr
-        wait_until(lambda: site.serving()[0] == 2, "the new code serves")
+        assert site.serving()[0] == 2, "the reload has waited for the new code"
         assert service.stop() == 0
 
 
@@ -129,7 +129,7 @@ def test_a_reload_with_broken_code_leaves_the_old_workers_alone(
             assert service.reload().returncode == 0
             with pytest.raises(Closed, match="1012"):
                 websocket.receive(timeout=30)
-        wait_until(lambda: site.serving()[0] == 3, "the mended code serves")
+        assert site.serving()[0] == 3, "the mended code"
 
 
 def test_a_reload_with_a_broken_configuration_is_refused(tcp_site: Site) -> None:
@@ -183,7 +183,7 @@ def test_it_runs_under_its_own_rules(tcp_site: Site, application: str) -> None:
         assert tcp_site.get("/")
         assert b"appserver_workers 1" in tcp_site.get("/_ops/metrics")
         assert service.reload().returncode == 0
-        wait_until(lambda: service.output().count("Booting worker") == 2, "a new worker")
+        assert service.output().count("Booting worker") == 2, "a new worker"
         assert tcp_site.get("/")
         assert service.stop() == 0
         assert "Operation not permitted" not in service.output()
