@@ -85,7 +85,17 @@ def _leave_an_attribute_of_the_greenlet() -> None:
 
 
 def _leave_another_manager() -> None:
-    transaction.manager.manager = transaction.TransactionManager()
+    transaction.manager.manager = transaction.TransactionManager(explicit=True)
+
+
+class _Foreign:
+    """Something that takes the place of a manager without being one."""
+
+    _txn = None
+
+
+def _leave_something_foreign() -> None:
+    transaction.manager.manager = _Foreign()
 
 
 @pytest.mark.parametrize(
@@ -97,6 +107,7 @@ def _leave_another_manager() -> None:
         _leave_an_attribute_of_the_manager,
         _leave_an_attribute_of_the_greenlet,
         _leave_another_manager,
+        _leave_something_foreign,
     ],
 )
 def test_nothing_that_a_request_leaves_in_its_manager_is_found_by_the_next(

@@ -92,7 +92,8 @@ def _is_as_new() -> bool:
     """Whether the next request finds nothing that this one has left in its manager."""
     manager = transaction.manager.manager
     return (
-        manager._txn is None
+        type(manager) is transaction.TransactionManager
+        and manager._txn is None
         and not manager.explicit
         and not manager._synchs.data.data
         and len(manager.__dict__) == _ATTRIBUTES
