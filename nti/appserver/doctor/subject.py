@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
 
+from nti.appserver.children import python_environ
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings
 
@@ -84,7 +85,12 @@ def rehearse(config: Path | None, *, storages: bool) -> Loaded:
             command.append("storages")
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=LOADING_SECONDS, check=False
+                command,
+                env=python_environ(),
+                capture_output=True,
+                text=True,
+                timeout=LOADING_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise ConfigurationError(

@@ -14,6 +14,7 @@ from pathlib import Path
 import gevent
 from ZODB.DB import DB
 
+from nti.appserver.children import python_environ
 from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub.threads import NativeThread, bell_here
 from nti.appserver.hub.waking import Call
@@ -140,7 +141,7 @@ def start_server(place: Place, patience: float) -> None:
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", SERVER, place.data, place.runtime, f"{patience:g}"],
-            os.environ,
+            python_environ(),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
                 (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
