@@ -78,6 +78,14 @@ def test_psycopg2_with_a_wait_callback_is_fine(folder: Path, diagnose: Diagnose)
     assert diagnose(only="drivers").findings == []
 
 
+def test_psycopg2_itself_is_fine_in_a_worker(folder: Path, diagnose: Diagnose) -> None:
+    site = folder / "mysite.py"
+    site.write_text("import psycopg2.extensions\ndef app(e, s): ...\n")
+    assert diagnose(only="drivers").findings == []
+    site.write_text(f"{site.read_text()}psycopg2.extensions.set_wait_callback(None)\n")
+    assert "psycopg2" in diagnose(only="drivers").one("drivers")["seen"]
+
+
 def test_a_storage_that_is_not_there(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"zeo://127.0.0.1:{free_port()}"
     monkeypatch.setenv("NTI_APPSERVER_STORAGE", uri)

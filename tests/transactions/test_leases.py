@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import transaction
 import ZODB
 from persistent import Persistent
 from transaction.interfaces import TransientError
+from ZODB.DemoStorage import DemoStorage
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.settings import Settings
@@ -315,6 +319,44 @@ def test_an_object_of_a_mounted_database_belongs_to_its_unit_of_work(
             run(elsewhere)
         assert len(failed) == number + 1
     assert run(lambda: mounted().value) == 0, "it stayed in memory"
+
+
+@pytest.mark.parametrize("kind", ["mapping", "file", "demo"])
+def test_each_unit_of_work_sees_what_is_stored_by_then(kind: str, tmp_path: Path) -> None:
+    """Whoever has stored it, and though a connection that is lent again asks for changes alone."""
+    file = FileStorage(str(tmp_path / "data.fs"))
+    storages = {"mapping": MappingStorage(), "file": file, "demo": DemoStorage(base=file)}
+    database = ZODB.DB(storages[kind])
+    use_database(database)
+
+    def seen() -> Any:
+        return connection().root().get("x"), connection()
+
+    def elsewhere(value: int) -> None:
+        with database.transaction() as opened:
+            opened.root()["x"] = value
+
+    elsewhere(1)
+    value, first = run(seen)
+    assert value == 1
+    for number in range(2, 6):
+        assert run(seen) == (number - 1, first)
+        elsewhere(number)
+        assert run(seen) == (number, first)
+    run(lambda: connection().root().update(x="own"))
+    assert run(seen) == ("own", first)
+    elsewhere(6)
+    elsewhere(7)
+    assert run(seen) == (7, first)
+    if kind == "file":
+        database.undo(database.undoInfo()[0]["id"])
+        transaction.commit()
+        assert run(seen) == (6, first)
+    database._mvcc_storage.invalidateCache()  # as after a server that was away for long
+    assert run(lambda: connection().root()._p_state) == -1
+    assert run(seen)[1] is first
+    database.close()
+    file.close()
 
 
 def test_a_storage_that_is_away_costs_no_connection(
