@@ -53,6 +53,16 @@ def test_the_one_command_is_written_out(path: str) -> None:
     assert COMMAND in (ROOT / path).read_text("utf-8")
 
 
+def test_buildout_is_installed_with_the_setuptools_that_the_package_asks_for() -> None:
+    """The environment's setuptools comes before the eggs."""
+    metadata = (ROOT / "pyproject.toml").read_text("utf-8")
+    asked = re.search(r'^    "(setuptools<\d+)",$', metadata, re.MULTILINE)
+    assert asked is not None
+    for path in ("buildout.cfg", "docs/how-to/install.rst"):
+        text = (ROOT / path).read_text("utf-8")
+        assert f"pip install 'zc.buildout>=6' '{asked[1]}'" in text
+
+
 def test_the_readme_names_targets_that_there_are() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
