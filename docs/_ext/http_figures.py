@@ -1,6 +1,7 @@
 """The directive `http-figures`: tables made from what benchmarks/http has measured.
 
-Its argument is the table: `cost`, `ratio`, `proxied`, `memory`, `workers` or `machine`.
+Its argument is the table: `cost`, `ratio`, `rounds`, `proxied`, `memory`, `workers` or
+`machine`.
 """
 
 from typing import Any
@@ -28,6 +29,16 @@ def ratio(figures: Figures) -> list[Row]:
         figure = found[STOCK]
         rows.append([name, *_spread(figure), str(figure["rounds"])])
     return rows
+
+
+def rounds(figures: Figures) -> list[Row]:
+    """How often each kind of request was measured, against each server."""
+    kinds = list(figures["serving"]["hello, keep-alive, 64 connections"])
+    rows = [["rounds", *kinds]]
+    for name, found in figures["serving"].items():
+        rows.append([name, *(_cell(found.get(kind), "rounds") for kind in kinds)])
+    idle = figures["memory"]
+    return [*rows, ["idle connections", *(_cell(idle.get(kind), "rounds") for kind in kinds)]]
 
 
 def proxied(figures: Figures) -> list[Row]:
@@ -61,7 +72,7 @@ def machine(figures: Figures) -> list[Row]:
     return [["", ""], *([name, str(value)] for name, value in found.items())]
 
 
-TABLES = {made.__name__: made for made in (cost, ratio, proxied, memory, workers, machine)}
+TABLES = {made.__name__: made for made in (cost, ratio, rounds, proxied, memory, workers, machine)}
 
 
 def _cell(found: Figures | None, key: str) -> str:
