@@ -11,9 +11,10 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import pytest
 
-from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess
+from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess, wait_until
 
 from .client import connect
 from .conftest import ROOT, Starter
@@ -185,6 +186,32 @@ def test_clients_over_http_2(
     said = json.loads(body)
     assert (status, said["REMOTE_ADDR"]) == ("200", client)
     assert ("REMOTE_PORT" in said) == (client == "127.0.0.1")
+
+
+def test_connections_of_http_2_are_bounded(start: Starter, certificate: tuple[Path, Path]) -> None:
+    """Each holds a greenlet, and so a place in worker_connections."""
+    cert, key = certificate
+    server = start(
+        "--http-protocols", "h2,h1", "--certfile", str(cert), "--keyfile", str(key),
+        "--worker-connections", "1", "--keep-alive", "30",
+    )  # fmt: skip
+    server.wait_for_output("Serving https")
+    context = ssl.create_default_context(cafile=str(cert))
+    context.set_alpn_protocols(["h2"])
+    with connect(server, context) as first:
+        assert over_http_2(first.socket, b"one") == ("200", b"one")
+        with connect(server, context) as second:
+            assert second.socket.recv(12) == b"HTTP/1.1 503", "no frame of HTTP/2: it ends there"
+    wait_until(lambda: served(server, context), "there is room again")
+
+
+def served(server: GunicornProcess, context: ssl.SSLContext) -> bool:
+    """Whether a new connection gets an answer in HTTP/2."""
+    with connect(server, context) as client:
+        try:
+            return over_http_2(client.socket, b"more") == ("200", b"more")
+        except (h2.exceptions.ProtocolError, OSError):
+            return False
 
 
 def over_http_2(
