@@ -3,7 +3,8 @@
 Requests run at the same time in greenlets: they read and change shared
 counters, wait, conflict, fail, are vetoed, doomed or killed, and queue effects.
 Whatever happens, three things must agree: the answers given, the effects that
-happened, and the database. They go through the WSGI middleware or through Pyramid.
+happened, and the database. They go through the WSGI middleware or through Pyramid, in greenlets
+of their own or in the server's pooled ones, which keep their transaction managers.
 """
 
 import os
@@ -21,6 +22,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from transaction.interfaces import TransientError
 
+from nti.appserver.http.pool import Pool
 from nti.appserver.settings import Settings
 from nti.appserver.transactions import (
     TransactionMiddleware,
@@ -168,19 +170,63 @@ def pyramid_app() -> Any:
 APPLICATIONS = {"wsgi": TransactionMiddleware(wsgi_app), "pyramid": pyramid_app()}
 
 
-def carry_out(world: World, application: Any, programs: list[Program]) -> None:
+class Spawned:
+    """A request in a greenlet of its own."""
+
+    def __init__(self, *call: Any) -> None:
+        self._greenlet = gevent.spawn(*call)
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self._greenlet.dead)
+
+    def kill(self, problem: type[BaseException]) -> None:
+        self._greenlet.kill(problem, block=False)
+
+
+class Pooled:
+    """A request in one of the server's greenlets, which has served others before."""
+
+    pool: Pool | None = None
+
+    def __init__(self, *call: Any) -> None:
+        self._call = call
+        self._greenlet: Any = None
+        self.is_over = False
+        Pooled.pool = Pooled.pool or Pool(gevent.get_hub(), lambda problem: None)
+        gevent.get_hub().loop.run_callback(Pooled.pool.run, self._work, None, None)
+
+    def _work(self, *_: Any) -> None:
+        self._greenlet = gevent.getcurrent()
+        func, *args = self._call
+        try:
+            func(*args)
+        finally:
+            self.is_over, self._greenlet = True, None
+
+    def kill(self, problem: type[BaseException]) -> None:
+        gevent.get_hub().loop.run_callback(self._throw, problem)
+
+    def _throw(self, problem: type[BaseException]) -> None:
+        if self._greenlet is not None:
+            self._greenlet.throw(problem)
+
+
+def carry_out(
+    world: World, start: type[Spawned | Pooled], application: Any, programs: list[Program]
+) -> None:
     """Run all at the same time; kills arrive at their turns."""
-    greenlets = [
-        gevent.spawn(world.serve, application, number, program)
-        for number, program in enumerate(programs)
+    requests = [
+        start(world.serve, application, number, program) for number, program in enumerate(programs)
     ]
     for turn in range(1, 24):
         gevent.sleep(0)
-        for greenlet, program in zip(greenlets, programs, strict=True):
+        for request, program in zip(requests, programs, strict=True):
             if program.killed_after == turn:
-                greenlet.kill(program.kill_with, block=False)
-    gevent.joinall(greenlets, timeout=30)
-    assert all(greenlet.dead for greenlet in greenlets), "a greenlet hangs"
+                request.kill(program.kill_with)
+    with gevent.Timeout(30, AssertionError("a greenlet hangs")):
+        while not all(request.is_over for request in requests):
+            gevent.sleep(0.001)
 
 
 def check(world: World, programs: list[Program], root: Any) -> None:
@@ -213,9 +259,13 @@ def check(world: World, programs: list[Program], root: Any) -> None:
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(st.sampled_from(sorted(APPLICATIONS)), st.lists(PROGRAMS, min_size=1, max_size=6))
+@given(
+    st.sampled_from(sorted(APPLICATIONS)),
+    st.sampled_from([Spawned, Pooled]),
+    st.lists(PROGRAMS, min_size=1, max_size=6),
+)
 def test_the_database_the_effects_and_the_answers_always_agree(
-    through: str, programs: list[Program]
+    through: str, start: type[Spawned | Pooled], programs: list[Program]
 ) -> None:
     configure(Settings(attempts=ATTEMPTS, connection_limit=3))
     database = ZODB.DB(None)
@@ -225,7 +275,7 @@ def test_the_database_the_effects_and_the_answers_always_agree(
             opened.root()[counter] = 0
     before = LEASES.value
     world = World()
-    carry_out(world, APPLICATIONS[through], programs)
+    carry_out(world, start, APPLICATIONS[through], programs)
     assert LEASES.value == before, "a connection was not given back"
     with database.transaction() as opened:
         check(world, programs, opened.root())
