@@ -93,5 +93,5 @@ def test_markup_in_notes_titles_and_snippets_stays_text(
     window.read("evil/text.html")
     window.write_note(MARKUP)
     window.wait_for_notes(MARKUP)
-    assert window.script("return document.title") == "Library"
+    assert window.driver.title == f"{MARKUP} \N{EN DASH} Library"
     assert not window.all("#notes-list img, #notes-list script, #results img")

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,15 @@ class Window:
             IMAGES.mkdir(exist_ok=True)
             self.driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
+    def focused(self) -> Any:
+        """The element that has the keyboard's focus."""
+        return self.driver.switch_to.active_element
+
+    def overhang(self) -> int:
+        """By how many pixels the page is wider than the window."""
+        source = "return document.documentElement.scrollWidth - window.innerWidth"
+        return int(self.script(source))
+
     def complaints(self) -> list[str]:
         """What the browser's console says is wrong."""
         log: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
@@ -100,6 +109,16 @@ class Window:
     def open(self, address: str) -> None:
         self.driver.get(address)
         self.wait_for_live("live")
+
+    @contextlib.contextmanager
+    def as_wide_as(self, pixels: int) -> Iterator[None]:
+        """Within it the window is that of a device of this width."""
+        device = {"width": pixels, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def sign_in(self, link: str, name: str, picture: str = "") -> None:
         """Open the link to sign in with, and give a name."""

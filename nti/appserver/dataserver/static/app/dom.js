@@ -15,6 +15,28 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+// Replace what a box has. It stays where it is scrolled to, and the focus stays on the element
+// with the same data-key, so that whoever reads with the keyboard is not sent back to the top.
+export function replace(box, ...children) {
+  const key = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const position = box.scrollTop;
+  box.replaceChildren(...children);
+  box.scrollTop = position;
+  if (key !== undefined) {
+    box.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+  }
+}
+
+// Make these a list's children. Those that are there already are not touched: they keep focus and
+// caret, and screen readers tell of the others alone.
+export function settle(list, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...list.children]) if (!wanted.has(child)) child.remove();
+  elements.forEach((element, place) => {
+    if (list.children[place] !== element) list.insertBefore(element, list.children[place] ?? null);
+  });
+}
+
 // Scroll a box, and nothing around it, until one of its elements is in sight.
 export function reveal(box, element) {
   if (!element) return;
@@ -23,6 +45,11 @@ export function reveal(box, element) {
   if (inner.top < outer.top || inner.bottom > outer.bottom) {
     box.scrollTop += inner.top - outer.top - (outer.height - inner.height) / 2;
   }
+}
+
+// What the window's title, the browser's history and its bookmarks say of the place.
+export function title(text) {
+  document.title = text ? `${text} – Library` : "Library";
 }
 
 export function notice(text) {

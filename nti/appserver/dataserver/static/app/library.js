@@ -1,7 +1,7 @@
 // The units: the contents at the side, the cards of the first page, the search's scope.
 
 import { get } from "./api.js";
-import { byId, make, reveal } from "./dom.js";
+import { byId, make, notice, replace, reveal, title } from "./dom.js";
 import { toPage } from "./routes.js";
 
 const HUES = 6;
@@ -28,10 +28,15 @@ async function pages(unit) {
   return pagesOf.get(unit.unit);
 }
 
+const unitOf = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+
+// Where a unit is opened; `pageFor` finds its first page.
+const toUnit = (unit) => toPage(unit.unit && `${unit.unit}/`);
+
 // The page that an address of a folder stands for.
 export async function pageFor(path) {
   if (path && !path.endsWith("/")) return path;
-  const unit = units.find((each) => each.unit === path.slice(0, -1));
+  const unit = units.find((each) => each.unit === unitOf(path));
   return unit ? (await pages(unit))[0].page : path;
 }
 
@@ -42,8 +47,14 @@ function count(number, noun) {
 // -- the side
 
 async function toggle(unit) {
+  const before = openUnit;
   openUnit = openUnit === unit.unit ? null : unit.unit;
-  await showUnits();
+  try {
+    await showUnits();
+  } catch (problem) {
+    openUnit = before;
+    notice(problem.message);
+  }
 }
 
 async function unitEntry(unit) {
@@ -53,7 +64,13 @@ async function unitEntry(unit) {
     {},
     make(
       "button",
-      { type: "button", class: "unit", "aria-expanded": String(open), onclick: () => toggle(unit) },
+      {
+        type: "button",
+        class: "unit",
+        "aria-expanded": String(open),
+        "data-key": `unit ${unit.unit}`,
+        onclick: () => toggle(unit),
+      },
       make("span", { class: "name" }, unit.title),
       make("span", { class: "count" }, String(unit.pages)),
     ),
@@ -69,53 +86,61 @@ function pageEntry(page) {
     {},
     make(
       "a",
-      { href: toPage(page.page), "aria-current": here && "page", title: page.page },
+      {
+        href: toPage(page.page),
+        "aria-current": here && "page",
+        "data-key": page.page,
+        title: page.page,
+      },
       page.title,
-      page.notes ? make("span", { class: "dot", title: count(page.notes, "note") }) : null,
+      page.notes ? notesDot(page.notes) : null,
     ),
   );
 }
 
+function notesDot(number) {
+  const told = count(number, "note");
+  return make("span", { class: "dot", role: "img", "aria-label": told, title: told });
+}
+
 async function showUnits() {
   const entries = await Promise.all(units.map(unitEntry));
-  const list = make("ol", {}, ...entries);
-  const position = byId("units").scrollTop;
-  byId("units").replaceChildren(list);
-  byId("units").scrollTop = position;
+  replace(byId("units"), make("ol", {}, ...entries));
 }
 
 // Open the contents at the page that is being read.
 export async function showPlace(path) {
   currentPath = path;
-  if (path) openUnit = path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
+  if (path) openUnit = unitOf(path);
   await showUnits();
-  reveal(byId("units"), byId("units").querySelector("[aria-current]"));
+  const here = byId("units").querySelector("[aria-current]");
+  reveal(byId("units"), here);
+  if (path) title(here?.firstChild.data ?? path);
 }
 
 // -- the first page
 
-async function card(unit, number) {
+function card(unit, number) {
+  const href = toUnit(unit);
   return make(
     "a",
-    { class: "card", "data-hue": String(number % HUES), href: "#/", onclick: open },
+    { class: "card", "data-hue": String(number % HUES), "data-key": href, href },
     make("strong", {}, unit.title),
     make("span", {}, [unit.unit || "the library's own pages", count(unit.pages, "page")].join(" · ")),
   );
-
-  async function open(event) {
-    event.preventDefault();
-    location.hash = toPage((await pages(unit))[0].page);
-  }
 }
 
-export async function showHome(index) {
+export function showHome(index) {
   const total = units.reduce((sum, unit) => sum + unit.pages, 0);
-  const cards = await Promise.all(units.map(card));
-  byId("home").replaceChildren(
+  const lead = units.length
+    ? `${count(units.length, "unit")} with ${count(total, "page")}.`
+    : "Nothing yet: the library has no HTML pages. They appear here when its folder gets some.";
+  replace(
+    byId("home"),
     make("h1", {}, "What would you like to read?"),
-    make("p", { class: "lead" }, `${count(units.length, "unit")} with ${count(total, "page")}.`),
+    make("p", { class: "lead" }, lead),
     make("p", { id: "progress", class: "progress", role: "status" }),
-    make("div", { class: "cards" }, ...cards),
+    make("div", { class: "cards" }, ...units.map(card)),
   );
   showProgress(index);
 }

@@ -1,6 +1,6 @@
 // The page at /: shows the place that the address names, and starts everything once.
 
-import { byId, notice } from "./dom.js";
+import { byId, notice, title } from "./dom.js";
 import { loadUnits, pageFor, showHome, showPlace, showProgress } from "./library.js";
 import { startLive, watch } from "./live.js";
 import * as notes from "./notes.js";
@@ -9,7 +9,9 @@ import { current, toPage, toSearch } from "./routes.js";
 import { showResults } from "./search.js";
 import { startSession } from "./session.js";
 
+// Between two looks at the index: while it grows, and at most while nothing happens.
 const PROGRESS_MILLISECONDS = 1500;
+const LONGEST_MILLISECONDS = 60_000;
 
 const stages = { home: "home", search: "results", read: "reader" };
 
@@ -29,19 +31,21 @@ async function showCurrent() {
 
 async function showStart() {
   notice("");
-  await showHome(index);
+  title("");
+  showHome(index);
   await showPlace("");
 }
 
 async function showSearch({ term, unit }) {
   notice("");
+  title(`“${term}”`);
   await showResults(term, unit);
 }
 
 async function showPage({ path, anchor }) {
   const page = await pageFor(path);
-  if (page !== path) {
-    location.replace(toPage(page, anchor));
+  if (page !== path || !page) {
+    location.replace(page ? toPage(page, anchor) : "#/");
     return;
   }
   read(path, anchor);
@@ -58,12 +62,15 @@ function search(event) {
 
 // While the index is being made, say how far it is; titles come with it.
 async function followIndex() {
+  let pause = PROGRESS_MILLISECONDS;
   while (index.indexed < index.pages || index.pages === 0) {
-    await new Promise((resolve) => setTimeout(resolve, PROGRESS_MILLISECONDS));
+    await new Promise((resolve) => setTimeout(resolve, pause));
     try {
       const before = index.indexed;
       index = await loadUnits();
-      if (current().kind === "home" && index.indexed !== before) await showHome(index);
+      const grows = index.indexed !== before;
+      pause = grows ? PROGRESS_MILLISECONDS : Math.min(1.5 * pause, LONGEST_MILLISECONDS);
+      if (current().kind === "home" && grows) showHome(index);
       showProgress(index);
     } catch {
       // The connection's state is shown already.

@@ -1,7 +1,7 @@
 // The notes on the page that is being read: shown, told live, written, changed, deleted.
 
 import { get, request } from "./api.js";
-import { byId, make, notice, reveal } from "./dom.js";
+import { byId, make, notice, reveal, settle } from "./dom.js";
 import { reader } from "./session.js";
 
 const LIMIT = 10_000;
@@ -13,6 +13,7 @@ let page = "";
 let editing = null;
 const notes = new Map();
 const gone = new Set();
+const entries = new Map(); // a note's id -> what is shown of it, and of which state
 
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
@@ -20,7 +21,18 @@ const etag = (note) => `"${note.id}.${note.version}"`;
 
 // -- showing
 
+// The same element for as long as it would look the same: it may have the focus. An editor stays
+// whatever becomes of the note meanwhile: somebody is typing in it.
 function entry(note) {
+  const state = editing === note.id ? "editing" : `${note.version} ${note.author === reader}`;
+  const known = entries.get(note.id);
+  if (known?.state === state) return known.element;
+  const element = newEntry(note);
+  entries.set(note.id, { state, element });
+  return element;
+}
+
+function newEntry(note) {
   const changed = note.version > 1 ? " · changed" : "";
   const date = new Date(note.modified * 1000);
   return make(
@@ -50,9 +62,12 @@ function actions(note) {
 function editor(note) {
   const text = make("textarea", { rows: "4", maxlength: String(LIMIT), "aria-label": "The note" });
   text.value = note.text;
-  const save = (event) => {
+  let seen = note;
+  const save = async (event) => {
     event.preventDefault();
-    change(note, text.value);
+    await change(seen, text.value);
+    // Refused because the note has changed: the reader was told, and saving again means it.
+    seen = notes.get(note.id) ?? seen;
   };
   return make(
     "form",
@@ -61,7 +76,7 @@ function editor(note) {
     make(
       "div",
       { class: "row" },
-      make("button", { type: "button", class: "quiet", onclick: () => edit(null) }, "Cancel"),
+      make("button", { type: "button", class: "quiet", onclick: () => close(note.id) }, "Cancel"),
       make("button", {}, "Save"),
     ),
   );
@@ -73,16 +88,21 @@ function edit(id) {
   byId("notes-list").querySelector("textarea")?.focus();
 }
 
+function close(id) {
+  editing = null;
+  show();
+  entries.get(id)?.element.querySelector("button")?.focus();
+}
+
 export function show(fresh = null) {
   const all = [...notes.values()].sort((a, b) => a.created - b.created);
-  const typed = byId("notes-list").querySelector("textarea")?.value;
-  byId("notes-list").replaceChildren(...all.map(entry));
-  if (typed !== undefined && editing) byId("notes-list").querySelector("textarea").value = typed;
+  for (const id of [...entries.keys()]) if (!notes.has(id)) entries.delete(id);
+  settle(byId("notes-list"), all.map(entry));
   byId("notes-count").textContent = all.length ? String(all.length) : "";
   byId("compose").hidden = !reader;
   byId("invite").hidden = Boolean(reader);
   if (fresh) {
-    const place = byId("notes-list").querySelector(`[data-id="${CSS.escape(fresh)}"]`);
+    const place = entries.get(fresh)?.element;
     place?.classList.add("fresh");
     reveal(byId("notes-list"), place);
   }
@@ -149,14 +169,16 @@ export function open(path) {
 
 // -- writing
 
+const CHANGED = "The note has been changed elsewhere meanwhile. Do it again to go ahead all the same.";
+
 async function attempt(work) {
   try {
     const done = await work();
     notice("");
     return done;
   } catch (problem) {
-    notice(problem.message);
-    if (problem.status === 412 || problem.status === 404) catchUp(page);
+    notice(problem.status === 412 ? CHANGED : problem.message);
+    if (problem.status === 412 || problem.status === 404) await catchUp(page);
     return null;
   }
 }
@@ -177,9 +199,8 @@ async function change(note, text) {
   const headers = { "If-Match": etag(note) };
   const changed = await attempt(() => request("PUT", note.href, { body: { text }, headers }));
   if (!changed) return;
-  editing = null;
   take(changed);
-  show(changed.id);
+  close(changed.id);
 }
 
 async function remove(note) {
@@ -187,7 +208,9 @@ async function remove(note) {
     await request("DELETE", note.href, { headers: { "If-Match": etag(note) } });
     return true;
   });
-  if (done && forget(note.id)) show();
+  if (!done) return;
+  if (forget(note.id)) show();
+  byId("compose-text").focus();
 }
 
 function hint() {

@@ -53,10 +53,24 @@ function heard(event) {
   if (kind === "shown") told = typeof path === "string" && pathOf(path) === shown;
 }
 
-// A page that has loaded and not said that it is the one asked for has gone elsewhere by itself.
-function loaded() {
-  if (shown && !told) notice("The page has led elsewhere by itself; the notes are not about it.");
+const isPage = (path) => /\.html?$/i.test(path);
+
+// A page that has loaded and not said that it is the one asked for is not there, or has gone
+// elsewhere by itself. Pictures and other files say nothing.
+async function loaded() {
+  const path = shown;
+  const expected = told || !isPage(path);
   told = false;
+  if (expected) return;
+  let problem = "The page has led elsewhere by itself; the notes are not about it.";
+  try {
+    const found = await fetch(pageAddress(path), { method: "HEAD" });
+    if (!found.ok) problem = "There is no such page in the library.";
+  } catch {
+    problem = "The server does not answer. Open the page again in a moment.";
+    delete frame.dataset.address; // or it would be taken for the page that is shown already
+  }
+  if (path === shown) notice(problem);
 }
 
 export function read(path, anchor) {

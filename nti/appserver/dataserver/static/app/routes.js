@@ -1,6 +1,6 @@
 // Places in the page, as the address's fragment names them:
 //   #/                      all units
-//   #/read/PATH?at=ANCHOR   a page of the library
+//   #/read/PATH?at=ANCHOR   a page of the library; a unit's folder is its first page
 //   #/search/TERM?in=UNIT   a search's results
 
 const coded = (path) => path.split("/").map(encodeURIComponent).join("/");
@@ -22,7 +22,7 @@ export function current() {
   const [kind, ...rest] = place.split("/");
   try {
     const text = rest.map(decodeURIComponent).join("/");
-    if (kind === "read" && text) return { kind, path: text, anchor: options.get("at") || "" };
+    if (kind === "read") return { kind, path: text, anchor: options.get("at") || "" };
     if (kind === "search" && text) return { kind, term: text, unit: options.get("in") || "" };
   } catch {
     // A fragment that is not well formed leads home.

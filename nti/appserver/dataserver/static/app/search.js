@@ -1,7 +1,7 @@
 // A search's results, a screenful at a time.
 
 import { get } from "./api.js";
-import { byId, make } from "./dom.js";
+import { byId, make, notice } from "./dom.js";
 import { unitTitle } from "./library.js";
 import { pageAddress, toPage } from "./routes.js";
 
@@ -33,6 +33,13 @@ function heading(found, unit) {
   return [make("h1", {}, `“${found.query}”`), make("p", { class: "lead" }, `${number}${where}`)];
 }
 
+function hint(found) {
+  const { indexed, pages } = found.index;
+  if (indexed < pages) return `The search is still being prepared: ${indexed} of ${pages} pages.`;
+  if (found.total) return "";
+  return "Try fewer words, or the beginning of one with a star, as in gener*.";
+}
+
 function more(list, found) {
   const next = found.Links.find((link) => link.rel === "next");
   if (!next) return null;
@@ -40,9 +47,14 @@ function more(list, found) {
   return button;
 
   async function load() {
-    const further = await get(next.href);
-    list.append(...further.Items.map(hitEntry));
-    button.replaceWith(...[more(list, further)].filter(Boolean));
+    try {
+      const further = await get(next.href);
+      list.append(...further.Items.map(hitEntry));
+      button.replaceWith(...[more(list, further)].filter(Boolean));
+      list.children[found.start + found.Items.length]?.querySelector("a").focus();
+    } catch (problem) {
+      notice(problem.message);
+    }
   }
 }
 
@@ -56,7 +68,8 @@ export async function showResults(term, unit) {
   try {
     const found = await get(`${folder}Search/${encodeURIComponent(term)}`);
     const list = make("ol", { class: "hits" }, ...found.Items.map(hitEntry));
-    content = [...heading(found, unit), list, more(list, found)].filter(Boolean);
+    const told = make("p", { class: "lead" }, hint(found));
+    content = [...heading(found, unit), told, list, more(list, found)].filter(Boolean);
   } catch (problem) {
     content = [make("h1", {}, `“${term}”`), make("p", { class: "problem" }, problem.message)];
   }

@@ -14,7 +14,7 @@ function become(name) {
     ...(name
       ? [
           make("span", { class: "avatar", "aria-hidden": "true" }, name.slice(0, 1).toUpperCase()),
-          make("span", {}, name),
+          make("span", { class: "name", title: name }, name),
           make("button", { class: "quiet", type: "button", onclick: leave }, "Sign out"),
         ]
       : [make("button", { class: "quiet", type: "button", onclick: () => ask() }, "Sign in")]),
