@@ -201,6 +201,16 @@ def test_the_index_command_works_beside_the_site(
     assert "4 pages, 4 indexed, 5 removed" in done.stdout
 
 
+def test_the_index_command_reads_the_sites_file(tmp_path: Path) -> None:
+    library = many_pages(tmp_path / "library", 2)
+    (tmp_path / "site.ini").write_text(
+        f"[app:main]\nuse = egg:nti.appserver\nappserver.library = {library}\n"
+        f"appserver.storage = file://{tmp_path}/data.fs\n"
+    )
+    done = index(tmp_path, "--config", "site.ini")
+    assert "2 pages, 2 indexed" in done.stdout, done.stderr
+
+
 def test_a_library_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = index(tmp_path, "--library", str(tmp_path / "absent"))
     assert done.returncode == 1

@@ -108,6 +108,17 @@ def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> 
     return AppServer(context.create(), values, database=database)
 
 
+def settings_from(config_uri: str | None, given: Mapping[str, Any]) -> Settings:
+    """The settings that the site of a PasteDeploy file would serve with, for commands beside it.
+
+    :param config_uri: as `make_app` takes it.
+    :param given: what the command line gives; None is a value not given.
+    :raises ConfigurationError: a setting or the file is wrong.
+    """
+    ini = _context(config_uri).config() if config_uri else {}
+    return load_settings(ini=ini, environ=os.environ, cli=given)
+
+
 def _context(config_uri: str) -> Any:
     """PasteDeploy's description of the application in a file."""
     import configparser

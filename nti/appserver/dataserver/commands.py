@@ -3,29 +3,31 @@
 Runs in a process of its own, unpatched, beside the site or without it.
 """
 
-import os
 import sys
 from typing import Any
 
 import click
 
+from nti.appserver.application import settings_from
 from nti.appserver.errors import AppServerError
-from nti.appserver.settings import Settings, load_settings
+from nti.appserver.settings import Settings
 
 
 @click.command()
+@click.option(
+    "--config", envvar="NTI_APPSERVER_CONFIG", metavar="FILE", help="The site's PasteDeploy file."
+)
 @click.option("--library", help="The folder of content units; else the setting, else the sample.")
 @click.option("--storage", help="Where objects are kept, as the setting says it.")
 @click.option("--var", help="The site's folder, where it is not ./var.")
-def index(library: str | None, storage: str | None, var: str | None) -> None:
+def index(config: str | None, **given: str | None) -> None:
     """Index the library's pages for searching.
 
     Only what is new or has changed is read. A run that was interrupted goes on
     where it was; the site may be serving meanwhile.
     """
-    given = {"library": library, "storage": storage, "var": var}
     try:
-        _run(load_settings(environ=os.environ, cli=given))
+        _run(settings_from(config, given))
     except AppServerError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
