@@ -113,6 +113,14 @@ def test_too_few_descriptors(folder: Path) -> None:
     assert "LimitNOFILE=32768" in done.stdout
 
 
+def test_trust_in_everyone_who_can_connect(diagnose: Diagnose) -> None:
+    everyone = "forwarded_allow_ips = '*'\nbind = '{}:8081'\n"
+    found = diagnose(only="trust", conf=everyone.format("0.0.0.0")).one("trust")
+    assert "listens on 0.0.0.0:8081" in found["seen"]
+    assert diagnose(only="trust", conf=everyone.format("127.0.0.1")).findings == []
+    assert diagnose(only="trust", conf="bind = '0.0.0.0:8081'\n").findings == []
+
+
 def test_a_backlog_that_the_kernel_cuts(diagnose: Diagnose) -> None:
     found = diagnose(only="backlog", conf="backlog = 1000000\n").one("backlog")
     assert "sysctl -w net.core.somaxconn=1000000" in found["mend"]
@@ -226,7 +234,7 @@ def test_ranges_of_versions(version: str, faulty: bool) -> None:
 
 def test_for_people() -> None:
     done = CliRunner().invoke(doctor, ["--only", "backlog"])
-    assert done.output == "1 checks, 0 faults, 0 warnings\n"
+    assert done.output == "1 check, 0 faults, 0 warnings\n"
     wrong = CliRunner().invoke(doctor, ["--url", "example.org"])
     assert wrong.exit_code == 2
     assert "https://example.org/" in wrong.output

@@ -205,3 +205,15 @@ def _draining(site: Site) -> set[int]:
     """The workers that finish what they have in hand."""
     found = json.loads(status(site, "--json").stdout)["workers"]
     return {each["worker"][0] for each in found if each["state"] == "draining (restart)"}
+
+
+def test_status_leaves_out_who_has_ended(serve: Serve) -> None:
+    """A worker that a reload has replaced is no trouble, even while its process goes."""
+    site = serve("-w", "2").wait_until_serving()
+    wait_until(lambda: site.metric("appserver_workers") == 2, "two workers")
+    old = site.workers()
+    site.send_signal(signal.SIGHUP)
+    wait_until(lambda: not site.workers() & old, "the new ones serve alone")
+    for _ in range(5):
+        assert "runs no Python code" not in status(site).stdout
+    wait_until(lambda: status(site).returncode == 0, "all are well")

@@ -122,5 +122,6 @@ def _as_text(checks: Sequence[Check], found: Findings) -> str:
             lines.append(f"  {name + ':':<5} {text}")
         parts.append("\n".join(lines) + "\n")
     faults = sum(finding.severity is Severity.FAULT for _, finding in found)
-    parts.append(f"{len(checks)} checks, {faults} faults, {len(found) - faults} warnings")
+    counts = {"check": len(checks), "fault": faults, "warning": len(found) - faults}
+    parts.append(", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items()))
     return "\n".join(parts)

@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     Check("space", "Room for data.", limits.space),
     Check("folders", "var and its sockets are the site's own.", permissions.folders),
     Check("sockets", "Who may connect to a unix socket.", permissions.sockets),
+    Check("trust", "Whose word about the client counts.", permissions.trust),
     Check("keys", "Who may read private keys.", permissions.keys),
     Check("requirements", "The versions that the package asks for.", versions.requirements),
     Check("known-faults", "No version with a known fault.", versions.known_faults),

@@ -19,7 +19,7 @@ from nti.appserver.ops import dumps
 from nti.appserver.ops.exposition import Family, collect
 from nti.appserver.ops.processes import identity, open_descriptors, resident_bytes
 from nti.appserver.ops.recycling import Recycling
-from nti.appserver.ops.registry import Registry, folder_for
+from nti.appserver.ops.registry import ENDED, SERVING, Registry, folder_for
 from nti.appserver.settings import Settings
 
 #: Seconds.
@@ -64,7 +64,7 @@ class Housekeeping:
         self.folder = folder_for(settings)
         self.registry: Registry | None = Registry(self.folder)
         self.booted = time.time()
-        self.state = "serving"
+        self.state = SERVING
         self._began = time.monotonic()
         self._worker = identity(os.getpid())
         self._master = identity(os.getppid())
@@ -107,7 +107,7 @@ class Housekeeping:
         global _current
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
-        self.state = "ended"
+        self.state = ENDED
         self._write()
         dumps.remove()
         _current = None
@@ -154,7 +154,7 @@ class Housekeeping:
             self._failing = False
 
     def _draining(self) -> str:
-        return "" if self.state == "serving" else self.state
+        return "" if self.state == SERVING else self.state
 
     def _leave(self, reason: str) -> None:
         assert self._restart is not None

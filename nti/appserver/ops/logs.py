@@ -220,6 +220,8 @@ def _greenlet_name(greenlet: Any) -> str:
         native = threading.get_native_id()
         return "MainThread" if native == os.getpid() else f"thread-{native}"
     name = getattr(greenlet, "name", None)
+    if name == "":  # gevent's hub has none; it runs signal handlers, for one
+        return "hub"
     return name if isinstance(name, str) else f"greenlet-{id(greenlet):x}"
 
 

@@ -31,6 +31,9 @@ from nti.appserver.settings import Settings
 #: See `housekeeping.Housekeeping.record` for what is in one.
 Record = dict[str, Any]
 
+#: A record's state: the worker accepts; it runs its last lines. Between the two it drains.
+SERVING, ENDED = "serving", "ended"
+
 #: Seconds to wait for the lock; it is held for milliseconds.
 PATIENCE = 2.0
 

@@ -14,13 +14,11 @@ import click
 
 from nti.appserver.errors import AppServerError
 from nti.appserver.ops.processes import Identity, identity, is_alive
-from nti.appserver.ops.registry import Record, Registry, folder_for
+from nti.appserver.ops.registry import SERVING, Record, Registry, folder_for
 from nti.appserver.settings import load_settings
 
 #: Seconds between two looks at the records, which workers write once a second.
 LOOK_EVERY = 0.2
-
-SERVING = "serving"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import click
 
 from nti.appserver.errors import AppServerError
 from nti.appserver.ops import dumps, stacks
-from nti.appserver.ops.registry import Record, Registry, folder_for
+from nti.appserver.ops.processes import is_alive
+from nti.appserver.ops.registry import ENDED, Record, Registry, folder_for
 from nti.appserver.settings import load_settings
 
 MIB = 1024 * 1024
@@ -24,6 +25,9 @@ PATIENCE = 2.0
 
 #: A record older than this many seconds was not renewed when it should have been.
 STALE = 3.0
+
+#: What to do where no record is found.
+ELSEWHERE = "; run it in the site's folder, or name the site's var with --var"
 
 #: Columns that instruments give: heading, instrument, how to show its value.
 COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -53,10 +57,12 @@ def status(var: str | None, runtime_dir: str | None, show_stacks: bool, as_json:
         folder = folder_for(settings)
         records = Registry(folder).workers()
     except AppServerError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(f"{error}{ELSEWHERE}") from None
     except PermissionError as error:
         raise click.ClickException(f"{error}; run it as the site's user") from None
-    found = [{**record, "stacks": _asked(folder, record)} for record in records]
+    read = time.time()
+    found = [{**record, "age": read - record["time"]} for record in records]
+    found = [asked for record in found if (asked := _asked(folder, record)) is not None]
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "workers": found}, indent=2))
     else:
@@ -64,22 +70,31 @@ def status(var: str | None, runtime_dir: str | None, show_stacks: bool, as_json:
     raise SystemExit(0 if found and not any(map(_trouble, found)) else 1)
 
 
-def _asked(folder: Any, record: Record) -> Any:
-    """The worker's stacks, or a text that says why there are none."""
+def _asked(folder: Any, record: Record) -> Record | None:
+    """The record with the worker's stacks, or a text that says why there are none.
+
+    None where the worker has ended since it wrote.
+    """
     pid, started = record["worker"]
     try:
-        return dumps.ask(folder, (pid, started), PATIENCE)
+        if record["state"] == ENDED:  # it answers no more
+            answer: Any = ""
+        else:
+            answer = dumps.ask(folder, (pid, started), PATIENCE)
     except (ProcessLookupError, PermissionError) as error:
-        return str(error.strerror)
+        answer = str(error.strerror)
+    return {**record, "stacks": answer} if is_alive((pid, started)) else None
 
 
 def _trouble(found: Mapping[str, Any]) -> str:
     """What is wrong with a worker; '' when nothing is."""
+    late = found["age"] > STALE
+    if found["state"] == ENDED:
+        return f"its process has not ended within {found['age']:.0f} s" if late else ""
     if isinstance(found["stacks"], str):
         return "runs no Python code"
-    age = time.time() - found["time"]
-    if age > STALE:
-        return f"its hub has been kept from running for {age:.0f} s"
+    if late:
+        return f"its hub has been kept from running for {found['age']:.0f} s"
     return "; ".join(f"{name}: {reason}" for name, reason in found["problems"].items())
 
 
@@ -95,7 +110,8 @@ def _print(folder: str, found: list[dict[str, Any]], show_stacks: bool) -> None:
     for worker in found:
         if trouble := _trouble(worker):
             click.echo(f"\nworker {worker['worker'][0]}: {trouble}")
-        if show_stacks or isinstance(worker["stacks"], str):
+        unanswered = isinstance(worker["stacks"], str) and worker["state"] != ENDED
+        if unanswered or (show_stacks and worker["stacks"]):
             click.echo(f"\n== worker {worker['worker'][0]}\n{_stacks_text(worker['stacks'])}")
 
 

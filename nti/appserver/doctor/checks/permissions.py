@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from nti.appserver.doctor.finding import Finding, fault, warning
@@ -75,6 +76,27 @@ def sockets(subject: Subject) -> Iterator[Finding]:
                 "client's address of their choice",
                 "umask = 0o007 in gunicorn's configuration; with systemd's socket SocketMode=0660",
             )
+
+
+def trust(subject: Subject) -> Iterator[Finding]:
+    """Not everyone who can connect is believed when naming the client."""
+    believed = subject.loaded.gunicorn.get("forwarded_allow_ips", ())
+    for address in subject.loaded.gunicorn.get("bind", ()):
+        if "*" in believed and not isinstance(address, str) and not _is_loopback(address[0]):
+            yield warning(
+                "forwarded_allow_ips",
+                f"it is *, and gunicorn listens on {address[0]}:{address[1]}",
+                "whoever reaches that port can pass for any client, also for one that /_ops/ is "
+                "open to",
+                "forwarded_allow_ips = the proxies' own addresses, or bind = '127.0.0.1:…'",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def keys(subject: Subject) -> Iterator[Finding]:
