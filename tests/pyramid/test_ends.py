@@ -110,3 +110,33 @@ def test_a_tween_that_fails_after_the_commit_causes_no_other_attempt(
     else:
         client.post("/", status=503)
     assert (calls, stored("x")) == ([1], 1)
+
+
+def test_tm_active_means_that_a_transaction_is_under_way(serve: Serve) -> None:
+    """For views and exception views; what runs from the commit on is told that it is over."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def note(where: str, request: Any) -> None:
+        under_way = transaction.manager.manager._txn is not None
+        seen.append((where, bool(request.environ.get("tm.active")), under_way))
+
+    def view(request: Any) -> Response:
+        note("view", request)
+        request.add_response_callback(lambda request, response: note("response", request))
+        request.add_finished_callback(lambda request: note("finished", request))
+        on_commit(note, "effect", request)
+        if "fails" in request.GET:
+            raise ValueError("told to")
+        return Response("done")
+
+    def failed(problem: Any, request: Any) -> Response:
+        note("exception view", request)
+        return Response("failed", status=500)
+
+    app = serve(view, lambda config: config.add_exception_view(failed, context=ValueError))
+    app.post("/")
+    after = [("effect", False, False), ("response", False, False), ("finished", False, False)]
+    assert seen == [("view", True, True), *after]
+    seen.clear()
+    app.post("/?fails=1", status=500)
+    assert seen == [("view", True, True), ("exception view", True, True), *after[1:]]

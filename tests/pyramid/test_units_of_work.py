@@ -284,36 +284,6 @@ def test_request_tm_is_the_manager_of_the_unit_of_work(serve: Serve) -> None:
     serve(view).post("/")
 
 
-def test_tm_active_means_that_a_transaction_is_under_way(serve: Serve) -> None:
-    """For views and exception views; what runs from the commit on is told that it is over."""
-    seen: list[tuple[str, bool, bool]] = []
-
-    def note(where: str, request: Any) -> None:
-        under_way = transaction.manager.manager._txn is not None
-        seen.append((where, bool(request.environ.get("tm.active")), under_way))
-
-    def view(request: Any) -> Response:
-        note("view", request)
-        request.add_response_callback(lambda request, response: note("response", request))
-        request.add_finished_callback(lambda request: note("finished", request))
-        on_commit(note, "effect", request)
-        if "fails" in request.GET:
-            raise ValueError("told to")
-        return Response("done")
-
-    def failed(problem: Any, request: Any) -> Response:
-        note("exception view", request)
-        return Response("failed", status=500)
-
-    app = serve(view, lambda config: config.add_exception_view(failed, context=ValueError))
-    app.post("/")
-    after = [("effect", False, False), ("response", False, False), ("finished", False, False)]
-    assert seen == [("view", True, True), *after]
-    seen.clear()
-    app.post("/?fails=1", status=500)
-    assert seen == [("view", True, True), ("exception view", True, True), *after[1:]]
-
-
 def test_a_manager_of_ones_own(serve: Serve, stored: Stored) -> None:
     made: list[Any] = []
 
@@ -403,67 +373,6 @@ def test_the_user_and_the_request_are_named_in_undo_logs(serve: Serve, tmp_path:
     client.post("/other", extra_environ={"REMOTE_USER": "ann"})
     assert database.undoInfo()[0]["user_name"].strip() in ("", "/")
     database.close()
-
-
-def test_streamed_responses_go_on_in_a_second_unit_of_work(serve: Serve, stored: Stored) -> None:
-    order: list[Any] = []
-
-    def view(request: Any) -> Response:
-        def chunks() -> Any:
-            put(request, 5)
-            on_commit(order.append, "committed")
-            yield b"first "
-            order.append("rest")
-            yield str(connection().root()["x"]).encode()
-
-        return Response(app_iter=chunks(), content_length=7)
-
-    before = LEASES.value
-    answer = serve(view).post("/")
-    assert answer.body == b"first 5"
-    assert answer.content_length == 7
-    assert order == ["committed", "rest"]
-    assert LEASES.value == before
-
-
-def test_an_error_in_the_first_chunk_is_for_exception_views(serve: Serve, stored: Stored) -> None:
-    def view(request: Any) -> Response:
-        def chunks() -> Any:
-            put(request)
-            raise ValueError("early")
-            yield b""
-
-        return Response(app_iter=chunks())
-
-    def on_error(problem: Exception, request: Any) -> Response:
-        return Response("sorry", status=500)
-
-    client = serve(view, lambda config: config.add_exception_view(on_error, context=ValueError))
-    assert client.post("/", status=500).body == b"sorry"
-    assert stored("x") is None
-
-
-def test_a_stream_of_an_attempt_that_conflicts_is_closed(serve: Serve, stored: Stored) -> None:
-    closed: list[int] = []
-
-    def view(request: Any) -> Response:
-        number = request.environ["retry.attempt"]
-
-        def chunks() -> Any:
-            try:
-                if number == 0:
-                    fail_in("tpc_vote", TransientError())
-                yield str(number).encode()
-                yield b"!"
-            finally:
-                closed.append(number)
-
-        return Response(app_iter=chunks())
-
-    before = LEASES.value
-    assert serve(view).post("/").body == b"1!"
-    assert closed == [0, 1]
-    assert LEASES.value == before
 
 
 def test_a_subrequest_joins(serve: Serve, stored: Stored) -> None:
