@@ -189,6 +189,8 @@ def test_a_bound_that_was_asked_for_and_cannot_be_is_reported_once(
     server = with_open_files("-n 600", tmp_path, environ, "--workers", "2")
     with server:
         server.wait_until_serving()
+        if asked:
+            server.wait_for_output("connections at a time")  # the other worker may have served
         server.send_signal(signal.SIGHUP)
         wait_until(lambda: server.output().count("Worker exiting") == 2, "others serve")
         assert server.output().count("connections at a time") == bool(asked)
