@@ -176,6 +176,13 @@ def test_a_worker_that_grows_too_large_is_replaced(serve: Serve) -> None:
     assert site.metric("appserver_workers_recycled_total") == 1
 
 
+def test_workers_that_have_grown_old_are_replaced(serve: Serve) -> None:
+    site = serve("-w", "2", WORKER_AGE="1").wait_until_serving()
+    first = site.workers()
+    wait_until(lambda: not site.workers() & first, "all have been replaced", seconds=60)
+    site.wait_for_output("s old, and worker_age is about that")
+
+
 def test_a_site_whose_workers_crash_is_stopped_with_a_message(serve: Serve, tmp_path: Path) -> None:
     config = tmp_path / "gunicorn.conf.py"
     config.write_text("from tests.ops.crash import post_worker_init\n")
