@@ -76,6 +76,11 @@ def test_deleting(reader: Any, app: TestApp) -> None:
     assert listed(app) == []
 
 
+def test_a_method_that_a_note_does_not_have(reader: Any, app: TestApp) -> None:
+    response = app.request(reader.write()["href"], method="PATCH", status=405)
+    assert response.headers["Allow"] == "DELETE, GET, HEAD, PUT"
+
+
 def test_only_its_author_changes_a_note(reader: Any, sign_in: SignIn) -> None:
     note = reader.write()
     other = sign_in("Grace", bearer=True)
@@ -122,9 +127,9 @@ def test_nothing_is_told_of_what_is_not_committed(
     ("body", "status", "told"),
     [
         ({"page": PAGE}, 400, "'text' is missing"),
-        ({"page": PAGE, "text": 3}, 400, "'text' is a JSON int"),
-        ({"page": PAGE, "text": None}, 400, "'text' is a JSON NoneType"),
-        ({"page": PAGE, "text": ["x"]}, 400, "'text' is a JSON list"),
+        ({"page": PAGE, "text": 3}, 400, "'text' is a number"),
+        ({"page": PAGE, "text": None}, 400, "'text' is null"),
+        ({"page": PAGE, "text": ["x"]}, 400, "'text' is an array"),
         ({"page": PAGE, "text": " \n "}, 400, "0 characters"),
         ({"page": PAGE, "text": "x" * (TEXT_LIMIT + 1)}, 400, f"1 to {TEXT_LIMIT}"),
         ({"page": PAGE, "text": "\ud800"}, 400, "cannot hold"),
@@ -134,8 +139,8 @@ def test_nothing_is_told_of_what_is_not_committed(
         ({"page": "style.css", "text": "x"}, 422, "no page"),
         ({"page": "../library/index.html", "text": "x"}, 422, "no page"),
         ({"page": "cats", "text": "x"}, 422, "no page"),
-        ([], 400, "a JSON list"),
-        ("text", 400, "a JSON str"),
+        ([], 400, "The body is an array"),
+        ("text", 400, "The body is a string"),
     ],
 )
 def test_bad_notes_are_told_why(reader: Any, body: Any, status: int, told: str) -> None:

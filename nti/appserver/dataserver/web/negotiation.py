@@ -106,8 +106,14 @@ def json_body(request: Any) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ClientError(detail="The body is not JSON; expected a JSON object.") from None
     if not isinstance(value, dict):
-        raise ClientError(detail=f"The body is a JSON {type(value).__name__}; expected an object.")
+        raise ClientError(detail=f"The body is {_kind_of(value)}; expected a JSON object.")
     return value
+
+
+def _kind_of(value: Any) -> str:
+    """What JSON calls a value that it has given."""
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return {**kinds, list: "an array", dict: "an object"}.get(type(value), "null")
 
 
 def _too_large(seen: str) -> ClientError:
@@ -124,7 +130,7 @@ def text_field(body: dict[str, Any], name: str, limit: int) -> str:
     """
     value = body.get(name)
     if not isinstance(value, str):
-        seen = "missing" if name not in body else f"a JSON {type(value).__name__}"
+        seen = "missing" if name not in body else _kind_of(value)
         raise ClientError(detail=f"The member {name!r} is {seen}; expected text.")
     value = value.strip()
     if not 0 < len(value) <= limit:

@@ -7,7 +7,7 @@ its unit of work has been aborted or is about to be.
 from html import escape
 from typing import Any
 
-from pyramid.exceptions import URLDecodeError
+from pyramid.exceptions import PredicateMismatch, URLDecodeError
 from pyramid.httpexceptions import HTTPException, HTTPForbidden
 from pyramid.view import exception_view_config, forbidden_view_config
 
@@ -40,18 +40,40 @@ def bad_address(problem: URLDecodeError, request: Any) -> Any:
     return answer(request, 400, "Bad Request", "The address is not UTF-8.")
 
 
-@exception_view_config(HTTPException)
-def other(problem: HTTPException, request: Any) -> Any:
-    """Pyramid's own: no such route, a method that a resource does not have."""
-    if problem.status_code < 400:
-        return problem
-    response = answer(request, problem.status_code, problem.title, _detail(problem, request))
-    if "Allow" in problem.headers:
-        response.headers["Allow"] = problem.headers["Allow"]
+@exception_view_config(PredicateMismatch)
+def other_method(problem: PredicateMismatch, request: Any) -> Any:
+    """The resource is there, without this method (RFC 9110, section 15.5.6)."""
+    allowed = ", ".join(sorted(_methods(request)))
+    response = answer(
+        request,
+        405,
+        "Method Not Allowed",
+        f"The method is {request.method!r}; expected one of {allowed}.",
+    )
+    response.headers["Allow"] = allowed
     return response
 
 
-def _detail(problem: HTTPException, request: Any) -> str:
+def _methods(request: Any) -> set[str]:
+    """The methods that the views of the request's route take."""
+    views = request.registry.introspector.get_category("views", ())
+    found = {
+        view["introspectable"]["request_methods"]
+        for view in views
+        if view["introspectable"]["route_name"] == request.matched_route.name
+    }
+    return found | {"HEAD"} if "GET" in found else found
+
+
+@exception_view_config(HTTPException)
+def other(problem: HTTPException, request: Any) -> Any:
+    """Pyramid's own, such as no such route."""
+    if problem.status_code < 400:
+        return problem
+    return answer(request, problem.status_code, problem.title, _detail(problem))
+
+
+def _detail(problem: HTTPException) -> str:
     if problem.status_code == 404:
         return "There is nothing at this address."
     return str(problem.explanation or "")
