@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
+from nti.appserver.testing.process import wait_until
 from tests.storage.sites import Site
 
 #: What `Writers` write to: a set of keys, and a counter that must be as large as the set.
@@ -113,16 +114,27 @@ class Writers:
         """Writes that were answered after a moment of `time.monotonic()`."""
         return [write for write in self.writes if write.began + write.seconds > moment]
 
-    def check(self, count: int, stored: list[str]) -> None:
-        """Compare what was answered with what is there: all that was told is so, and no more."""
+    def check(self) -> None:
+        """Compare what was answered with what is there: all that was told is so, and no more.
+
+        A worker hears of what others commit a moment later, so it is asked until it knows.
+        """
         assert not self.broken, self.broken[:5]
         other = [write for write in self.writes if write.status not in (200, 503)]
         assert not other, f"{other[:3]}\n{self._site.output()}"
-        assert count == len(stored), "the counter is off"
         told = {write.key for write in self.writes if write.status == 200}
         doubtful = {write.key for write in self.writes if IN_DOUBT in write.body}
-        assert told <= set(stored), "an acknowledged commit is lost"
-        assert set(stored) <= told | doubtful, "a commit was made that its client was told is not"
+        kept: set[str] = set()
+
+        def all_is_there() -> bool:
+            nonlocal kept
+            count, keys = stored(self._site)
+            kept = set(keys)
+            assert count == len(kept), "the counter is off"
+            return told <= kept
+
+        wait_until(all_is_there, "no acknowledged commit is lost")
+        assert kept <= told | doubtful, "a commit was made that its client was told is not"
 
 
 def stored(site: Site) -> tuple[int, list[str]]:

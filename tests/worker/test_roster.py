@@ -167,3 +167,9 @@ def test_the_standard_library_and_gevent_are_not_unsafe() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "{}\n"
+
+
+def test_one_worker_alone_may_end_gunicorn() -> None:
+    """gunicorn dies of an exception when a second one asks for its end while it ends."""
+    roster = Roster(capacity=2)
+    assert [roster.may_end_gunicorn() for _ in range(3)] == [True, False, False]

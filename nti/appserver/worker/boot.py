@@ -83,8 +83,12 @@ def fail(
     failures = roster.note_failure()
     entry.state = State.FAILED
     if not roster.has_served:
-        log.error("gunicorn ends, because the application cannot be served.")
-        sys.exit(ENDS_GUNICORN)
+        # A second one would meet gunicorn while it ends, and have it die of an exception.
+        if roster.may_end_gunicorn():
+            log.error("gunicorn ends, because the application cannot be served.")
+            sys.exit(ENDS_GUNICORN)
+        _pause(LONGEST_PAUSE, notify, alive)
+        sys.exit(TRY_AGAIN)
     if roster.serving() < roster.wanted:
         entry.state = State.OUT
         pause = min(LONGEST_PAUSE, 2.0 ** (failures - 1))

@@ -108,6 +108,10 @@ class Roster:
         self.capacity = capacity
         memory = mmap.mmap(-1, (1 + capacity) * _WORDS * _WORD)
         self._words = memoryview(memory).cast("I")
+        # One byte to read, for the first of all processes that ask for it.
+        self._right_to_end, last_word = os.pipe()
+        os.write(last_word, b"!")
+        os.close(last_word)
 
     def add(self, age: int) -> Entry:
         """Arbiter: an entry for the worker that is about to be forked.
@@ -167,6 +171,10 @@ class Roster:
         """Worker: it could not start; the failures in a row."""
         self._words[_FAILURES] += 1
         return self.failures
+
+    def may_end_gunicorn(self) -> bool:
+        """Worker: whether it is the first to ask this; the others are told no."""
+        return os.read(self._right_to_end, 1) != b""
 
     def note_serving(self) -> None:
         """Worker: it serves, so that whatever failed before is over."""
