@@ -40,7 +40,7 @@ def test_an_editor_is_left_alone_while_notes_arrive(
     writer.focused().send_keys(" more")
 
     other.open(site.url)
-    other.sign_in(site.sign_in_link(), "Ada")  # the same reader, on another device
+    other.ensure_signed_in(site.sign_in_link)  # the same reader, on another device
     other.read("library/ast.html")
     other.wait_for_notes("one")
     other.one(".actions button").click()

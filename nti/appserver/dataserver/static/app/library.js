@@ -145,7 +145,7 @@ export function showHome(index) {
   showProgress(index);
 }
 
-export function showProgress({ indexed, pages: all }) {
+function showProgress({ indexed, pages: all }) {
   const place = byId("progress");
   if (!place) return;
   place.hidden = indexed >= all;

@@ -1,7 +1,7 @@
 // The page at /: shows the place that the address names, and starts everything once.
 
 import { byId, notice, title } from "./dom.js";
-import { loadUnits, pageFor, showHome, showPlace, showProgress } from "./library.js";
+import { loadUnits, pageFor, showHome, showPlace } from "./library.js";
 import { startLive, watch } from "./live.js";
 import * as notes from "./notes.js";
 import { read, startReader } from "./reader.js";
@@ -70,8 +70,7 @@ async function followIndex() {
       index = await loadUnits();
       const grows = index.indexed !== before;
       pause = grows ? PROGRESS_MILLISECONDS : Math.min(1.5 * pause, LONGEST_MILLISECONDS);
-      if (current().kind === "home" && grows) showHome(index);
-      showProgress(index);
+      if (current().kind === "home") showHome(index);
     } catch {
       // The connection's state is shown already.
     }
