@@ -4,6 +4,7 @@ SOAK_SECONDS says how long: 120 when not given; `make soak-hour` takes 3600. In
 the last quarter nothing is reloaded, so that the workers can show a leak.
 """
 
+import contextlib
 import os
 import signal
 import statistics
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,9 @@ PROCESSES = 1 + WORKERS + 1
 SETTLING_SECONDS = 120.0
 #: Clients of each kind.
 EACH = 3
+
+#: So much of the log is shown when a run fails.
+LOG_CHARACTERS = 20_000
 
 MIB = 1024 * 1024
 
@@ -60,6 +65,29 @@ def sample(folder: Path) -> Sample:
             continue
     pids = frozenset(pid for pid, _, _ in found)
     return Sample(pids, sum(rss for _, rss, _ in found), sum(fds for _, _, fds in found))
+
+
+def processes(folder: Path) -> str:
+    """What runs in the site's folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == os.fspath(folder):
+                age = time.time() - process.create_time()
+                command = " ".join(process.cmdline())
+                found.append(f"{process.pid} of {process.ppid()}, {age:.0f} s: {command}")
+    return "\n".join(found)
+
+
+@contextmanager
+def explained(site: GunicornProcess, tally: traffic.Tally) -> Iterator[None]:
+    """A failure comes with the end of the site's log, its processes and the clients' errors."""
+    try:
+        yield
+    except AssertionError:
+        print(site.output()[-LOG_CHARACTERS:], processes(site.cwd), sep="\n", file=sys.stderr)
+        print(f"{len(tally.errors)} errors", *tally.errors[:3], sep="\n", file=sys.stderr)
+        raise
 
 
 @pytest.fixture
@@ -101,12 +129,13 @@ def test_mixed_traffic_over_reloads(site: GunicornProcess) -> None:
     began = time.monotonic()
     try:
         reloaded = soak(site, SECONDS * 3 / 4, reload=True)
-        wait_until(
-            lambda: has_replaced_its_workers(site, reloaded[-1]),
-            "every worker that was replaced has ended",
-            seconds=SETTLING_SECONDS,
-            every=1,
-        )
+        with explained(site, tally):
+            wait_until(
+                lambda: has_replaced_its_workers(site, reloaded[-1]),
+                "every worker that was replaced has ended",
+                seconds=SETTLING_SECONDS,
+                every=1,
+            )
         steady = soak(site, SECONDS / 4, reload=False)
     finally:
         stopping.set()
