@@ -4,7 +4,9 @@ Imported by the workers of the servers under test. It is gunicorn's configuratio
 """
 
 import io
+import os
 import pathlib
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -124,6 +126,13 @@ def large(environ: Environ, start: Start) -> Iterable[bytes]:
     return [TEXT * 20]
 
 
+def narrow(environ: Environ, start: Start) -> Iterable[bytes]:
+    """From now on the kernel takes little of what is sent, before the client has."""
+    with socket.socket(fileno=os.dup(environ["gunicorn.socket"].fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return nothing(environ, start)
+
+
 def trailers(environ: Environ, start: Start) -> Iterable[bytes]:
     body = environ["wsgi.input"].read()
     request = getattr(environ["wsgi.input"], "reader", None)
@@ -135,8 +144,8 @@ def trailers(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        another, echo, fails, file, hints, hoppish, invalid, large, lines, nothing, pieces, raises,
-        short, sleeps, status, trailers, writes,
+        another, echo, fails, file, hints, hoppish, invalid, large, lines, narrow, nothing, pieces,
+        raises, short, sleeps, status, trailers, writes,
     )
 }  # fmt: skip
 
