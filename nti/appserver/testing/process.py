@@ -23,8 +23,11 @@ WORKER_CLASS = "nti.appserver.gunicorn.GeventApplicationWorker"
 #: The script, not `python -m gunicorn`: USR2 runs it again from its path.
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
-#: How long a server may take to listen or to end, on a busy machine.
+#: How long a server may take to do what it should, or to end, on a busy machine.
 PATIENCE_SECONDS = 30.0
+
+#: How long it may take to start, the most work of all; one that has ended is not waited for.
+STARTING_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -193,7 +196,7 @@ class GunicornProcess(ServerProcess):
         """The server's address without a trailing slash; TCP only."""
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_until_serving(self, seconds: float = PATIENCE_SECONDS) -> "GunicornProcess":
+    def wait_until_serving(self, seconds: float = STARTING_SECONDS) -> "GunicornProcess":
         """Return when a connection is accepted and a worker has booted."""
         self.wait_for_output("Booting worker", seconds=seconds)
 
