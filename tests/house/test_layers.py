@@ -12,7 +12,7 @@ PROGRAMS = {"doctor.rehearsal", "doctor.drivers", "doctor.storages"}
 
 #: From the ground up. Rooms of one storey do not import each other.
 STOREYS = (
-    ("errors", "settings", "metrics", "health", "origins", "request_id", "children"),
+    ("errors", "settings", "metrics", "health", "origins", "request_id", "children", "pastefile"),
     ("sans-I/O",),
     ("hub",),
     ("worker", "handover"),
@@ -27,7 +27,16 @@ STOREYS = (
 FLOOR = {room: floor for floor, rooms in enumerate(STOREYS) for room in rooms}
 
 #: The ground floor's modules build on one another in this order.
-GROUND = ("errors", "metrics", "health", "settings", "origins", "request_id", "children")
+GROUND = (
+    "errors",
+    "metrics",
+    "health",
+    "settings",
+    "origins",
+    "request_id",
+    "children",
+    "pastefile",
+)
 
 
 def room_of(name: str) -> str:

@@ -118,3 +118,20 @@ def test_a_file_that_a_site_has_open_is_not_packed(tmp_path: Path) -> None:
         )
         assert done.returncode == 1
         assert "belongs to another process" in done.stderr
+
+
+def test_what_the_file_of_the_site_names_is_packed(tmp_path: Path) -> None:
+    ini = tmp_path / "site.ini"
+    ini.write_text(
+        f"[app:main]\nuse = egg:nti.appserver\nappserver.storage = file://{tmp_path}/ours/Data.fs\n"
+    )
+    (tmp_path / "ours").mkdir()
+    command = [str(COMMAND), "pack", "--config", str(ini)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "MiB after" in done.stdout
+    assert (tmp_path / "ours" / "Data.fs").exists()
+    assert not (tmp_path / "var").exists()
+    other = subprocess.run([*command[:-1], f"{ini}#other"], capture_output=True, text=True)
+    assert other.returncode == 1
+    assert "cannot be read" in other.stderr
+    assert "Traceback" not in other.stderr

@@ -202,7 +202,9 @@ def test_a_bad_setting_ends_gunicorn_without_a_traceback(serve: Serve) -> None:
     assert "Traceback" not in server.output()
 
 
-def test_a_storage_of_one_process_is_refused_with_several_workers(serve: Serve, folder: Path) -> None:
+def test_a_storage_of_one_process_is_refused_with_several_workers(
+    serve: Serve, folder: Path
+) -> None:
     server = serve("--workers", "4", storage=f"file://{folder}/Data.fs")
     assert server.wait() == 3
     assert "with 4 workers; expected a storage that several processes" in server.output()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nti.appserver.errors import ConfigurationError
+from nti.appserver.pastefile import site_in
 from nti.appserver.settings import INI_PREFIX, Settings, load_settings
 from nti.appserver.worker.boot import site_address
 from nti.appserver.worker.deferred import DeferredApplication, WSGIApplication, in_arbiter
@@ -95,7 +95,7 @@ def _now_or_promised(make: Callable[[], WSGIApplication]) -> WSGIApplication:
 def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> WSGIApplication:
     if config_uri is None:
         return _made(load_settings(environ=os.environ, cli=given), {}, {})
-    context = _context(config_uri)
+    context = site_in(config_uri)
     conf = context.config()
     values = load_settings(ini=conf, environ=os.environ, cli=given)
     local_conf = dict(context.local_conf)
@@ -106,35 +106,6 @@ def _from_file_or_settings(config_uri: str | None, given: Mapping[str, Any]) -> 
 
     database = open_for(values)
     return AppServer(context.create(), values, database=database)
-
-
-def settings_from(config_uri: str | None, given: Mapping[str, Any]) -> Settings:
-    """The settings that the site of a PasteDeploy file would serve with, for commands beside it.
-
-    :param config_uri: as `make_app` takes it.
-    :param given: what the command line gives; None is a value not given.
-    :raises ConfigurationError: a setting or the file is wrong.
-    """
-    ini = _context(config_uri).config() if config_uri else {}
-    return load_settings(ini=ini, environ=os.environ, cli=given)
-
-
-def _context(config_uri: str) -> Any:
-    """PasteDeploy's description of the application in a file."""
-    import configparser
-
-    from paste.deploy import loadwsgi
-
-    path, _, name = config_uri.partition("#")
-    path = os.path.abspath(path.removeprefix("config:"))
-    if not os.path.isfile(path):
-        raise ConfigurationError(f"there is no file {path}", "a PasteDeploy ini file")
-    try:
-        return loadwsgi.loadcontext(loadwsgi.APP, f"config:{path}", name=name or None)
-    except configparser.Error as problem:
-        raise ConfigurationError(
-            f"{path} cannot be read: {' '.join(str(problem).split())}", "a PasteDeploy ini file"
-        ) from None
 
 
 def _made(

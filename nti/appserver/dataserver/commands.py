@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from nti.appserver.application import settings_from
 from nti.appserver.errors import AppServerError
+from nti.appserver.pastefile import settings_from
 from nti.appserver.settings import Settings
 
 

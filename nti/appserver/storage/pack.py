@@ -7,7 +7,6 @@ thread shows how far it is.
 """
 
 import logging
-import os
 import shutil
 import sys
 import threading
@@ -19,7 +18,8 @@ import click
 from ZODB.DB import DB
 
 from nti.appserver.errors import AppServerError
-from nti.appserver.settings import Settings, load_settings
+from nti.appserver.pastefile import settings_from
+from nti.appserver.settings import Settings
 from nti.appserver.storage.database import open_database
 from nti.appserver.storage.embedded.place import Place
 
@@ -32,10 +32,13 @@ MIB = 1024 * 1024
 
 
 @click.command()
+@click.option(
+    "--config", envvar="NTI_APPSERVER_CONFIG", metavar="FILE", help="The site's PasteDeploy file."
+)
 @click.option("--days", default=0.0, help="Keep the revisions of so many days; default: none.")
 @click.option("--storage", help="What to pack, as the setting says it.")
 @click.option("--var", help="The site's folder, where it is not ./var.")
-def pack(days: float, storage: str | None, var: str | None) -> None:
+def pack(config: str | None, days: float, **given: str | None) -> None:
     """Pack the database: old revisions go, and objects that nothing refers to.
 
     The site may be serving meanwhile, unless its storage is a file:// of its own.
@@ -43,7 +46,7 @@ def pack(days: float, storage: str | None, var: str | None) -> None:
     if days < 0:
         raise click.BadParameter(f"saw {days:g}, expected 0 or more", param_hint="--days")
     try:
-        _run(load_settings(environ=os.environ, cli={"storage": storage, "var": var}), days)
+        _run(settings_from(config, given), days)
     except AppServerError as error:
         raise click.ClickException(str(error)) from None
 

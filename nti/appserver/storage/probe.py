@@ -20,6 +20,9 @@ from nti.appserver.hub import native
 
 logger = logging.getLogger(__name__)
 
+#: What ZODB calls a database that has no name.
+UNNAMED = "unnamed"
+
 QUERY_SECONDS = 0.1
 
 BEAT_SECONDS = 0.002
@@ -71,23 +74,23 @@ def check(name: str, storage: Any) -> list[Finding]:
     findings = []
     if not native.is_patched():
         return []
+    where = "the storage" if name == UNNAMED else f"storage {name}"
     for each in _within(storage):
         try:
             finding = _probe(each)
         except Exception as problem:
-            logger.warning("storage %s: %s could not be checked: %s", name, _kind(each), problem)
+            logger.warning("%s: %s could not be checked: %s", where, _kind(each), problem)
             continue
         if finding is None:
-            logger.debug("storage %s: %s waits for nobody", name, _kind(each))
+            logger.debug("%s: %s waits for nobody", where, _kind(each))
             continue
         findings.append(finding)
         if finding.is_cooperative:
-            logger.info("storage %s: %s is cooperative", name, finding.storage)
+            logger.info("%s: %s is cooperative", where, finding.storage)
         else:
             logger.warning(
-                "storage %s: %s blocks the hub: no other greenlet of this worker runs while it "
-                "waits; %s",
-                name,
+                "%s: %s blocks the hub: no other greenlet of this worker runs while it waits; %s",
+                where,
                 finding.storage,
                 finding.mend,
             )
