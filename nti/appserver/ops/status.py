@@ -103,7 +103,8 @@ def _print(folder: str, found: list[dict[str, Any]], show_stacks: bool) -> None:
         click.echo(f"No worker runs on {folder}.")
         return
     masters = sorted({worker["master"][0] for worker in found})
-    click.echo(f"{folder}: {len(found)} workers of gunicorn {', '.join(map(str, masters))}\n")
+    workers = "1 worker" if len(found) == 1 else f"{len(found)} workers"
+    click.echo(f"{folder}: {workers} of gunicorn {', '.join(map(str, masters))}\n")
     head = ["worker", "up", "state", "greenlets", *(heading for heading, _, _ in COLUMNS)]
     for line in _aligned([head, *map(_row, found)]):
         click.echo(line)
