@@ -41,6 +41,9 @@ WHILE_SERVING = {
     "link": ["ls -l var/sign-in", "cat var/sign-in"],
 }
 
+#: Stands in the output for the temporary folder in which it was recorded.
+READERS_FOLDER = "/home/you/reader"
+
 #: Longest time that a command or the server's start may take, in seconds.
 PATIENCE = 180.0
 
@@ -100,11 +103,13 @@ def record(name: str, commands: list[str], folder: str) -> None:
         parts.append(f"$ {command}\n" + terminal.read_until(None).lstrip("\n"))
         if terminal.process.wait():
             raise SystemExit(f"{command} failed:\n{parts[-1]}")
-    write(name, "".join(parts))
+    write(name, "".join(parts), folder)
 
 
-def write(name: str, text: str) -> None:
+def write(name: str, text: str, folder: str) -> None:
+    """Write what was printed, as if it had been in a reader's folder."""
     OUTPUT.mkdir(exist_ok=True)
+    text = text.replace(folder, READERS_FOLDER)
     (OUTPUT / f"{name}.txt").write_text(text, "utf-8")
     print(text)
 
@@ -117,7 +122,7 @@ def main() -> None:
         server = Terminal(SERVE, folder)
         try:
             started = server.read_until(r"#token=\S+\s")
-            write("start", f"$ {SERVE}\n{started}")
+            write("start", f"$ {SERVE}\n{started}", folder)
             for name, commands in WHILE_SERVING.items():
                 record(name, commands, folder)
         finally:
