@@ -54,15 +54,20 @@ class Sample:
         return len(self.pids)
 
 
+def running_in(folder: Path) -> Iterator[psutil.Process]:
+    """The processes whose working directory it is; each may end at any moment."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == os.fspath(folder):
+                yield process
+
+
 def sample(folder: Path) -> Sample:
     """All processes that run in the site's folder."""
     found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == os.fspath(folder):
-                found.append((process.pid, process.memory_info().rss, process.num_fds()))
-        except psutil.Error:
-            continue
+    for process in running_in(folder):
+        with contextlib.suppress(psutil.Error):
+            found.append((process.pid, process.memory_info().rss, process.num_fds()))
     pids = frozenset(pid for pid, _, _ in found)
     return Sample(pids, sum(rss for _, rss, _ in found), sum(fds for _, _, fds in found))
 
@@ -70,12 +75,11 @@ def sample(folder: Path) -> Sample:
 def processes(folder: Path) -> str:
     """What runs in the site's folder."""
     found = []
-    for process in psutil.process_iter():
+    for process in running_in(folder):
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == os.fspath(folder):
-                age = time.time() - process.create_time()
-                command = " ".join(process.cmdline())
-                found.append(f"{process.pid} of {process.ppid()}, {age:.0f} s: {command}")
+            age = time.time() - process.create_time()
+            command = " ".join(process.cmdline())
+            found.append(f"{process.pid} of {process.ppid()}, {age:.0f} s: {command}")
     return "\n".join(found)
 
 

@@ -73,7 +73,7 @@ def test_a_storage_whose_database_cannot_be_opened_is_closed(
     def failing(storage: object) -> None:
         raise RuntimeError("no database")
 
-    monkeypatch.setattr("nti.appserver.storage.zconfig.DB", failing)
+    monkeypatch.setattr("nti.appserver.storage.wrap.DB", failing)
     with pytest.raises(RuntimeError, match="no database"):
         open_database(f"zconfig://{config}", Settings())
     monkeypatch.undo()

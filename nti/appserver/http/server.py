@@ -156,8 +156,7 @@ class HTTPServer:
         if self.busy <= self.limit or self._admits(data):
             self._pool.run(self._serving.serve, conn, data)
         else:
-            refused.inc()
-            self._pool.run(self._serving.refuse, conn, data)
+            self._refuse(conn, data)
 
     def dispatch_stock(self, conn: Connection) -> None:
         """Hub: leave the connection to gunicorn's own code, or refuse it."""
@@ -167,8 +166,11 @@ class HTTPServer:
         if self.busy <= self.limit:
             self._pool.run(self._serving.stock, conn, b"")
         else:
-            refused.inc()
-            self._pool.run(self._serving.refuse, conn, b"")
+            self._refuse(conn, b"")
+
+    def _refuse(self, conn: Connection, data: bytes) -> None:
+        refused.inc()
+        self._pool.run(self._serving.refuse, conn, data)
 
     def adopt(self, conn: Connection, data: bytes) -> None:
         """Hub: serve a connection whose request another worker has read; without one, park it."""

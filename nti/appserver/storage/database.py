@@ -13,6 +13,7 @@ from nti.appserver.errors import ConfigurationError
 from nti.appserver.settings import Settings, load_settings
 from nti.appserver.storage import fork, locks, probe, psycopg, syncs, uris, waiting, zconfig
 from nti.appserver.storage.embedded.client import open_embedded
+from nti.appserver.storage.wrap import database_around
 from nti.appserver.storage.zeo.client import ClientDefaults, install
 
 #: A server is given so long to start, whatever is said of waiting for others.
@@ -107,12 +108,7 @@ def _open_uri(uri: str, settings: Settings) -> DB:
     if "connection_pool_size" not in uri:
         # Past its pool size ZODB logs a warning with each connection.
         options["pool_size"] = settings.connection_limit
-    storage = factory()
-    try:
-        return DB(storage, **options)
-    except BaseException:
-        storage.close()
-        raise
+    return database_around(factory(), **options)
 
 
 def _is_of_storage(problem: Exception) -> bool:

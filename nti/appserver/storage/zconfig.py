@@ -17,6 +17,7 @@ from nti.appserver.errors import ConfigurationError
 from nti.appserver.hub import native
 from nti.appserver.settings import Settings
 from nti.appserver.storage.mute import bound_waits
+from nti.appserver.storage.wrap import database_around
 
 SCHEMA = """
 <schema>
@@ -47,7 +48,7 @@ def open_databases(uri: str, settings: Settings) -> DB:
         bound_waits(settings.storage_timeout)
     wanted = names.index(parts.fragment) if parts.fragment else 0
     if not config.databases:
-        return _around(sections[wanted].open())
+        return database_around(sections[wanted].open())
     return _open_all(sections)[wanted]
 
 
@@ -57,14 +58,6 @@ def _parsed(path: str, uri: str) -> Any:
         return ZConfig.loadConfig(schema, path)[0]
     except (ZConfig.ConfigurationError, OSError) as problem:
         raise ConfigurationError(f"storage is {uri!r}: {problem}") from problem
-
-
-def _around(storage: Any) -> DB:
-    try:
-        return DB(storage)
-    except BaseException:
-        storage.close()
-        raise
 
 
 def _open_all(sections: list[Any]) -> list[DB]:

@@ -110,10 +110,20 @@ def json_body(request: Any) -> dict[str, Any]:
     return value
 
 
+_KINDS = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+
+
 def _kind_of(value: Any) -> str:
     """What JSON calls a value that it has given."""
-    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
-    return {**kinds, list: "an array", dict: "an object"}.get(type(value), "null")
+    return _KINDS[type(value)]
 
 
 def _too_large(seen: str) -> ClientError:

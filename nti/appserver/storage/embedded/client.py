@@ -21,6 +21,7 @@ from nti.appserver.hub.waking import Call
 from nti.appserver.settings import Settings
 from nti.appserver.storage.embedded import keepers
 from nti.appserver.storage.embedded.place import Lock, Place, locked, try_lock
+from nti.appserver.storage.wrap import database_around
 from nti.appserver.storage.zeo.client import ClientStorage
 from nti.appserver.worker.deferred import in_worker
 
@@ -108,11 +109,7 @@ def open_embedded(settings: Settings, patience: float) -> DB:
     place = Place.of(settings)
     with locked(place, patience):
         storage = EmbeddedStorage(place, patience)
-    try:
-        return DB(storage, pool_size=settings.connection_limit)
-    except BaseException:
-        storage.close()
-        raise
+    return database_around(storage, pool_size=settings.connection_limit)
 
 
 def _use(place: Place) -> Lock:

@@ -124,7 +124,7 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
             if earlier is not None:
                 await self._turn_of(committed, earlier)
             self._commit_known(committed, updates, f)
-            self._commits_known(committed)
+            self._go_on_after(committed)
         except Exception as problem:
             # The cache may lack something now; a new connection verifies it.
             protocol.close()
@@ -158,8 +158,8 @@ class ClientIO(client.ClientIO):  # type: ignore[misc]
         finally:
             self._answered.remove(committed)
 
-    def _commits_known(self, tid: bytes) -> None:
-        """All up to `tid` is known: go on with what had to wait for that."""
+    def _go_on_after(self, tid: bytes) -> None:
+        """Go on with what had to wait for `tid`, since all up to it is known."""
         held, self._held = self._held, []
         self._stop_waiting(tid)
         for each in held:
