@@ -1,8 +1,11 @@
 """What becomes of Socket.IO's clients when the worker ends."""
 
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,8 +36,8 @@ def test_every_client_is_told_to_come_back(lender: GunicornProcess) -> None:
     ):
         for client in (polling, websocket, upgraded):
             assert client.call("say", "hi") == ["heard", 1]
-        # A poll waits, and each WebSocket is told itself and for the sessions.
-        wait_until(lambda: visit(lender, "/lent").startswith("5 "), "all clients wait")
+        # A poll and two WebSockets, each told for its session.
+        wait_until(lambda: visit(lender, "/lent").startswith("3 "), "all clients wait")
         visit(lender, "/drain?restart")
         assert polling.wait_for_end() == "close"
         assert websocket.wait_for_end() == "closed 1012"
@@ -45,21 +48,43 @@ def test_every_client_is_told_to_come_back(lender: GunicornProcess) -> None:
     wait_until(lambda: get(lender, "/").count(gone) >= 1, "disconnect handlers ran")
 
 
+def serving_slowly(folder: Path) -> GunicornProcess:
+    """The site whose events take as long as they are told to."""
+    settings = {"APPLICATION": "tests.socketio.storing:site", "NAMESPACES": SLOW}
+    environ = {f"NTI_APPSERVER_{name}": value for name, value in settings.items()}
+    return GunicornProcess(cwd=folder, environ={**environ, "PYTHONPATH": str(ROOT)})
+
+
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 def test_a_worker_ends_after_its_handlers(tmp_path: Path, transport: str) -> None:
     """Whose units of work need the database; nobody waits for them at the other end."""
-    settings = {"APPLICATION": "tests.socketio.storing:site", "NAMESPACES": SLOW}
-    environ = {f"NTI_APPSERVER_{name}": value for name, value in settings.items()}
-    environ["PYTHONPATH"] = str(ROOT)
-    with GunicornProcess(cwd=tmp_path, environ=environ) as server:
+    with serving_slowly(tmp_path) as server:
         server.wait_until_serving()
         with SocketIO(server.url, transport=transport) as client:
-            client.emit("store", 2)
+            client.emit("store", 8)
             client.wait_for("storing")
             server.send_signal(signal.SIGHUP)
             client.wait_for_end()
         wait_until(lambda: visit(server, "/") == "1 server disconnect", "both are stored")
         assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_an_event_under_way_is_acknowledged(tmp_path: Path, transport: str) -> None:
+    """The session closes after its handlers; what comes meanwhile is not handled any more."""
+    with serving_slowly(tmp_path) as server:
+        server.wait_until_serving()
+        with SocketIO(server.url, transport=transport) as client:
+            with ThreadPoolExecutor() as pool:
+                acknowledged = pool.submit(client.call, "store", 2)
+                client.wait_for("storing")
+                server.send_signal(signal.SIGHUP)
+                time.sleep(1)
+                with suppress(RequestFailed):  # the next worker does not know the session
+                    client.emit("store", 0)
+                assert acknowledged.result(20) == []
+            assert client.wait_for_end() == ("close" if transport == "polling" else "closed 1012")
+        wait_until(lambda: visit(server, "/") == "1 server disconnect", "one is stored")
 
 
 def visit(server: GunicornProcess, path: str) -> str:

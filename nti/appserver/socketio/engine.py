@@ -8,7 +8,8 @@ protocol where engineio's do not. Runs in greenlets of the worker.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -20,7 +21,7 @@ from nti.appserver.metrics import Counter, Gauge
 from nti.appserver.request_id import KEY
 from nti.appserver.settings import Settings
 from nti.appserver.socketio.owners import new_sid
-from nti.appserver.socketio.packets import MESSAGE, Packet
+from nti.appserver.socketio.packets import CLOSE, MESSAGE, Packet
 from nti.appserver.socketio.session import Session
 
 logger = logging.getLogger("nti.appserver.socketio")
@@ -30,6 +31,9 @@ UPGRADE_SECONDS = 10.0
 
 #: How long a worker that ends waits for handlers of events, seconds.
 FINISH_SECONDS = 10.0
+
+#: When a worker ends, a session whose handlers are at work stays open for so long, seconds.
+RETIRING_SECONDS = 5.0
 
 #: After so many sessions the heartbeat lets other greenlets run.
 BATCH = 200
@@ -103,14 +107,26 @@ class Engine:
     def drain(self, reason: str) -> None:
         """Close every session; clients come back to another worker. May switch.
 
-        Every request under way has it called; the first call does the work.
+        One whose handlers are at work closes after them, so that the client gets its
+        acknowledgements; but within `RETIRING_SECONDS`. Every request under way has this
+        called; the first call does the work.
         """
         if self.draining:
             return
         self.draining = True
         code = 1012 if reason == "restart" else 1001
+        self.start_timer(RETIRING_SECONDS, partial(self._close_all, code))
+        for session in self._in_batches():
+            session.retire(self.reason.SERVER_DISCONNECT, code=code)
+
+    def _close_all(self, code: int) -> None:
+        for session in self._in_batches():
+            session.close(self.reason.SERVER_DISCONNECT, last=CLOSE, code=code)
+
+    def _in_batches(self) -> Iterator[Session]:
+        """Every session; between batches others run."""
         for number, session in enumerate(list(self.sessions.values())):
-            session.close(self.reason.SERVER_DISCONNECT, last=1, code=code)
+            yield session
             if number % BATCH == BATCH - 1:
                 gevent.sleep(0)
 
@@ -120,6 +136,7 @@ class Engine:
         Their units of work need the database, which is closed next.
         """
         self.drain("shutdown")
+        self._close_all(1001)
         self.handling.join(seconds)
         if self.handling:
             logger.warning("%d handlers did not end within %.0f s", len(self.handling), seconds)
@@ -129,10 +146,8 @@ class Engine:
         pause = max(0.02, min(1.0, self.ping_interval / 5, self.ping_timeout / 5))
         while self.sessions:
             gevent.sleep(pause)
-            for number, session in enumerate(list(self.sessions.values())):
+            for session in self._in_batches():
                 session.check(self.now())
-                if number % BATCH == BATCH - 1:
-                    gevent.sleep(0)
         self._heart = None
 
     # -- what python-socketio calls

@@ -221,6 +221,7 @@ class Requests:
             session.ws = ws
             session.send(self.engine.handshake(session, upgrades=False))
         with self._told_of_drain(environ):
+            ws.keep_at_drain()  # the session closes it, after its last acknowledgement
             self._read(ws, session)
         return ()
 

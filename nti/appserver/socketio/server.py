@@ -125,6 +125,8 @@ class Server(socketio.Server):  # type: ignore[misc]
         session = self.eio.sessions[eio_sid]
         kind, namespace = packet.packet_type, packet.namespace or "/"
         if kind in (sio.EVENT, sio.BINARY_EVENT):
+            if session.retiring:
+                return  # it could not be acknowledged any more
             session.enqueue(self._handle_event, eio_sid, namespace, packet.id, packet.data)
         elif kind in (sio.ACK, sio.BINARY_ACK):
             # Not enqueued: the handler under way may wait for just this.

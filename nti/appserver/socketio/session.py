@@ -9,6 +9,7 @@ another, in a greenlet that lives only while there are some.
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
@@ -65,6 +66,7 @@ class Session:
         "posting",
         "reason",
         "request_id",
+        "retiring",
         "session",
         "sid",
         "upgrading",
@@ -83,6 +85,8 @@ class Session:
         self.upgrading = False
         self.posting = False
         self.closed = False
+        #: Set when it closes after the handlers under way; events that come now are too late.
+        self.retiring = False
         self.reason = ""
         #: When the next ping is due, or the pong of the last one.
         self.deadline = now + engine.ping_interval
@@ -259,6 +263,19 @@ class Session:
         if self._room is not None:
             self._room.set()
         self.engine.closed(self, reason)
+
+    def retire(self, reason: str, *, code: int) -> None:
+        """Close when what has come is handled and acknowledged; never switches.
+
+        :param reason: as for `close`.
+        :param code: as for `close`.
+        """
+        self.retiring = True
+        close = partial(self.close, reason, last=CLOSE, code=code)
+        if self._running:
+            self.enqueue(close)
+        else:
+            close()
 
     def __str__(self) -> str:
         """For the log: who knows the whole of `sid` is the client."""

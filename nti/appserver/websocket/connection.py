@@ -319,6 +319,12 @@ class WebSocket:
         else:
             self.close(GOING_AWAY, "the server shuts down")
 
+    def keep_at_drain(self) -> None:
+        """When the worker ends the caller closes it, in place of this class."""
+        cancel, self._cancel_drain = self._cancel_drain, None
+        if cancel is not None:
+            cancel()
+
     def finish(self) -> None:
         """End the WebSocket after its application has; waits for the peer, within bounds.
 
@@ -327,8 +333,7 @@ class WebSocket:
         assert self._transport is not None
         assert self._protocol is not None
         try:
-            if self._cancel_drain is not None:
-                self._cancel_drain()
+            self.keep_at_drain()
             self._send_close(NORMAL, "")
             if self._receiving:  # a greenlet that the application has left behind
                 self._received = Event()

@@ -1,16 +1,18 @@
 """A connection to a ZEO server: its messages, a short way for loads, whether the server is mute.
 
-Everything here runs in the I/O thread of one storage.
+Everything here runs in the I/O thread of one storage, but for `load_at_once`.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from ZEO.asyncio import client
 from ZEO.asyncio.futures import Future
 from ZEO.Exceptions import ClientDisconnected
 
-from nti.appserver.storage.zeo.wire import MessageStream, load_encoder
+from nti.appserver.storage.zeo.outlet import Outlet
+from nti.appserver.storage.zeo.wire import MessageStream, framed, load_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +30,14 @@ class Protocol(client.Protocol):  # type: ignore[misc]
         self.alive_at = loop.time()
         self._heard = 0
         self._probed_at: float | None = None
+        self._outlet: Outlet | None = None
         super().__init__(loop, *arguments, **options)
 
     def connection_made(self, transport: Any) -> None:
         logger.debug("connected %s", self)
         stream = self.sm_protocol = MessageStream(self._first_message)
         stream.connection_made(transport)
+        self._outlet = stream.outlet
         self.data_received = stream.data_received
         self.eof_received = stream.eof_received
         self.pause_writing = stream.pause_writing
@@ -54,9 +58,52 @@ class Protocol(client.Protocol):  # type: ignore[misc]
         if future is None:
             if self.closed:
                 raise ClientDisconnected("closed")
-            future = self.futures[key] = Future(self.loop)
-            self.write_message(self._load_message(oid, tid))
+            mine = Future(self.loop)
+            future = self.futures.setdefault(key, mine)
+            if future is mine:
+                self.write_message(self._load_message(oid, tid))
         return future
+
+    def load_at_once(self, oid: bytes, tid: bytes, done: Callable[[Any], object]) -> bool:
+        """Any thread: request the state of `oid` before `tid`; `done` is called with the future.
+
+        Does not switch. False, and nothing has happened, when the I/O thread must do it. When
+        `needs_attention` after it, `attend` must run.
+        """
+        outlet = self._outlet
+        if outlet is None or not outlet.claim():
+            return False
+        try:
+            key = (oid, tid)
+            future = Future(self.loop)
+            future.add_done_callback(done)
+            # One step, as the I/O thread may do the same.
+            if self.futures.setdefault(key, future) is not future:
+                return False
+            outlet.send(framed(self._load_message(oid, tid)))
+        finally:
+            outlet.release()
+        return True
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a request was not sent whole, or came when this was being closed."""
+        return self.closed or (self._outlet is not None and not self._outlet.is_settled)
+
+    def attend(self) -> None:
+        """Send what is left of a request; when this is closed, fail the requests that came late."""
+        if self.closed:
+            for future in self.pop_futures():
+                future.set_exception(ClientDisconnected("closed"))
+        elif self._outlet is not None:
+            self._outlet.settle()
+
+    def pop_futures(self) -> list[Any]:
+        """Take all futures out. One after the other: another thread may put one in meanwhile."""
+        futures = []
+        while self.futures:
+            futures.append(self.futures.popitem()[1])
+        return futures
 
     def message_received(self, data: bytes) -> None:
         message_id, failed, _, result = self.decode(data)

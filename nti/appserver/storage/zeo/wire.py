@@ -1,7 +1,7 @@
 """ZEO's messages as bytes: a length of four bytes, then a pickle or msgpack.
 
 The protocol is ZEO's (ZEO/asyncio/smp.py and marshal.py); these versions make
-fewer Python calls for each message. Runs in the I/O thread alone.
+fewer Python calls for each message. Runs in the I/O thread; the two functions anywhere.
 """
 
 import logging
@@ -11,12 +11,19 @@ from typing import Any
 
 from ZEO.asyncio.smp import SizedMessageProtocol
 
+from nti.appserver.storage.zeo.outlet import Outlet, outlet_for
+
 _log = logging.getLogger("ZEO.asyncio.smp")
 
 _LENGTH = Struct(">I")
 
 _OID = b"\x00oid\xff\x00\x01\x02"
 _TID = b"\x00tid\xff\x03\x04\x05"
+
+
+def framed(message: bytes) -> bytes:
+    """The message as it goes over the wire."""
+    return _LENGTH.pack(len(message)) + message
 
 
 def load_encoder(encode: Callable[..., bytes]) -> Callable[[bytes, bytes], bytes]:
@@ -57,9 +64,12 @@ class MessageStream(SizedMessageProtocol):  # type: ignore[misc]
         self._ended = False
         #: How often bytes have come; a watcher sees by it that the server lives.
         self.received_chunks = 0
+        #: For messages that other threads send themselves; None: they cannot.
+        self.outlet: Outlet | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        self.outlet = outlet_for(transport)
+        super().connection_made(self.outlet or transport)
         self.data_received = self._received
         stop: Callable[[], None] = self.eof_received
 
