@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import uvloop
 
 from nti.appserver.storage.zeo.outlet import Outlet, outlet_for
 from nti.appserver.testing.patched import run
+from nti.appserver.testing.process import ServerProcess, wait_until
 from nti.appserver.testing.zeo import ZEOServer
 from tests.deploy.programs import certificate
 
@@ -246,3 +248,54 @@ print("ok")
         zeo.uri,
     )
     assert printed == "told\nok\n"
+
+
+@pytest.fixture
+def unix_uri(tmp_path: Path) -> Iterator[str]:
+    """Of a ZEO server on a unix socket."""
+    path = tmp_path / "zeo.sock"
+    command = [sys.executable, "-m", "ZEO.runzeo", "-a", str(path), "-f", str(tmp_path / "Data.fs")]
+    with ServerProcess(command, cwd=tmp_path):
+        wait_until(path.exists, "the ZEO server listens")
+        yield f"zeo://{path}"
+
+
+@pytest.mark.parametrize("server", ["zeo", "unix_uri"])
+def test_connections_that_are_given_up_leave_nothing(
+    request: pytest.FixtureRequest, server: str
+) -> None:
+    """A descriptor that stays open would keep the server from giving up that client's commit.
+
+    gevent closes where the thread has a hub, so the I/O thread must not have got one.
+    """
+    found = request.getfixturevalue(server)
+    printed = run(
+        OPENED
+        + """
+import psutil
+from gevent._hub_local import get_hub_if_exists
+client, loop = thread.client, thread.loop
+hubs = []
+def give_up(protocol):
+    protocol.drop("a test")
+    client.disconnected(protocol)
+    hubs.append(get_hub_if_exists())
+counts = []
+for _ in range(5):
+    with gevent.Timeout(20):
+        while not client.operational:
+            gevent.sleep(0.05)
+    counts.append(psutil.Process().num_fds())
+    protocol = client.protocol
+    loop.call_soon_threadsafe(give_up, protocol)
+    with gevent.Timeout(20):
+        while client.protocol is protocol:
+            gevent.sleep(0.05)
+assert counts[-1] <= counts[0], counts
+assert hubs == [None] * 5, hubs
+database.close()
+print("ok")
+""",
+        found.uri if isinstance(found, ZEOServer) else found,
+    )
+    assert printed == "ok\n"

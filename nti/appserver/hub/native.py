@@ -14,6 +14,8 @@ from gevent import monkey
 start_new_thread = monkey.get_original("_thread", "start_new_thread")
 get_ident = monkey.get_original("_thread", "get_ident")
 sleep = monkey.get_original("time", "sleep")
+#: gevent's has the hub do it, later; in a thread without a hub, never.
+close = monkey.get_original("os", "close")
 gethostbyaddr = monkey.get_original("socket", "gethostbyaddr")
 
 #: A lock that stops a thread; it is not re-entrant.

@@ -75,7 +75,7 @@ class Outlet:
             self._write_rest()
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            native.close(descriptor)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)

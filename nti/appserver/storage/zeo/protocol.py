@@ -1,6 +1,6 @@
 """A connection to a ZEO server: its messages, a short way for loads, whether the server is mute.
 
-Everything here runs in the I/O thread of one storage, but for `load_at_once`.
+Everything here runs in the I/O thread of one storage, but for what says "any thread".
 """
 
 import logging
@@ -46,6 +46,10 @@ class Protocol(client.Protocol):  # type: ignore[misc]
         self.write_message_iter = stream.write_message_iter
         self.heartbeat(write=False)
 
+    def get_peername(self) -> Any:
+        """Where the server is. uvloop makes a socket to find a path, which here gets a hub."""
+        return self.addr if isinstance(self.addr, str) else super().get_peername()
+
     def finish_connection(self, protocol_version: bytes) -> None:
         super().finish_connection(protocol_version)
         if self.protocol_version is not None:
@@ -87,14 +91,15 @@ class Protocol(client.Protocol):  # type: ignore[misc]
 
     @property
     def needs_attention(self) -> bool:
-        """Whether a request was not sent whole, or came when this was being closed."""
+        """Any thread: whether a request was not sent whole, or came when this was being closed."""
         return self.closed or (self._outlet is not None and not self._outlet.is_settled)
 
     def attend(self) -> None:
         """Send what is left of a request; when this is closed, fail the requests that came late."""
         if self.closed:
             for future in self.pop_futures():
-                future.set_exception(ClientDisconnected("closed"))
+                if not future.done():
+                    future.set_exception(ClientDisconnected("closed"))
         elif self._outlet is not None:
             self._outlet.settle()
 
