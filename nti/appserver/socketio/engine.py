@@ -9,7 +9,6 @@ protocol where engineio's do not. Runs in greenlets of the worker.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import gevent
@@ -23,6 +22,7 @@ from nti.appserver.settings import Settings
 from nti.appserver.socketio.owners import new_sid
 from nti.appserver.socketio.packets import CLOSE, MESSAGE, Packet
 from nti.appserver.socketio.session import Session
+from nti.appserver.websocket.frames import GOING_AWAY, RESTART
 
 logger = logging.getLogger("nti.appserver.socketio")
 
@@ -66,6 +66,8 @@ class Engine:
         self.handling = Group()
         #: Set when the worker ends: sessions close, and none is opened.
         self.draining = False
+        #: The code of the WebSockets' Close frames when it drains.
+        self._code = GOING_AWAY
         self.now = time.monotonic
         self._heart: Any = None
 
@@ -114,14 +116,15 @@ class Engine:
         if self.draining:
             return
         self.draining = True
-        code = 1012 if reason == "restart" else 1001
-        self.start_timer(RETIRING_SECONDS, partial(self._close_all, code))
+        if reason == "restart":
+            self._code = RESTART
+        self.start_timer(RETIRING_SECONDS, self._close_all)
         for session in self._in_batches():
-            session.retire(self.reason.SERVER_DISCONNECT, code=code)
+            session.retire(self.reason.SERVER_DISCONNECT, code=self._code)
 
-    def _close_all(self, code: int) -> None:
+    def _close_all(self) -> None:
         for session in self._in_batches():
-            session.close(self.reason.SERVER_DISCONNECT, last=CLOSE, code=code)
+            session.close(self.reason.SERVER_DISCONNECT, last=CLOSE, code=self._code)
 
     def _in_batches(self) -> Iterator[Session]:
         """Every session; between batches others run."""
@@ -136,7 +139,7 @@ class Engine:
         Their units of work need the database, which is closed next.
         """
         self.drain("shutdown")
-        self._close_all(1001)
+        self._close_all()
         self.handling.join(seconds)
         if self.handling:
             logger.warning("%d handlers did not end within %.0f s", len(self.handling), seconds)
