@@ -99,9 +99,13 @@ class Crowd:
             root["shared"][random.randrange(SHARED)]["count"] += 1
 
     def _settle(self, number: int) -> None:
-        """What was in doubt counts if it is there; nobody else writes the own object."""
+        """What was in doubt counts if it is there; nobody else writes the own object.
+
+        While the server is away the client's cache answers, and it does not know yet.
+        """
         while True:
             try:
+                self.database.storage.catch_up()
                 self.counted[number] = self.stored("own")[number]
             except TransientError:
                 gevent.sleep(0.2)
