@@ -31,16 +31,16 @@ def own(figures: Figures) -> list[Row]:
     """What a unit of work adds to a view on our worker."""
     found = figures["reading"]
     cpu = found["cpu_us"]
-    without, alone = cpu["bare, no object"], cpu["no object"]
+    touching_nothing = (
+        cpu["bare, no object"],
+        cpu["no object"],
+        found["own_cost_without_an_object_us"],
+    )
+    reading_one = (cpu["bare"], cpu["ours"], found["own_cost_us"])
     return [
         ["µs of CPU per request of a Pyramid view", "bare", "in a unit of work", "which adds"],
-        [
-            "that touches nothing",
-            f"{without}",
-            f"{alone}",
-            f"{found['own_cost_without_an_object_us']}",
-        ],
-        ["that reads one object", f"{cpu['bare']}", f"{cpu['ours']}", f"{found['own_cost_us']}"],
+        ["that touches nothing", *map(str, touching_nothing)],
+        ["that reads one object", *map(str, reading_one)],
     ]
 
 

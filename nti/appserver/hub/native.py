@@ -14,7 +14,7 @@ from gevent import monkey
 start_new_thread = monkey.get_original("_thread", "start_new_thread")
 get_ident = monkey.get_original("_thread", "get_ident")
 sleep = monkey.get_original("time", "sleep")
-#: gevent's has the hub do it, later; in a thread without a hub, never.
+#: gevent's leaves it to the thread's hub, if that has one; one that never runs never closes.
 close = monkey.get_original("os", "close")
 gethostbyaddr = monkey.get_original("socket", "gethostbyaddr")
 

@@ -171,7 +171,7 @@ class Engine:
     def disconnect(self, sid: str) -> None:
         session = self.sessions.get(sid)
         if session is not None:
-            session.close(self.reason.SERVER_DISCONNECT, last=1)
+            session.close(self.reason.SERVER_DISCONNECT, last=CLOSE)
 
     def transport(self, sid: str) -> str:
         return self.sessions[sid].transport

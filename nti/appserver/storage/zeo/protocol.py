@@ -11,7 +11,7 @@ from ZEO.asyncio import client
 from ZEO.asyncio.futures import Future
 from ZEO.Exceptions import ClientDisconnected
 
-from nti.appserver.storage.zeo.outlet import Outlet
+from nti.appserver.storage.zeo.outlet import Outlet, outlet_for
 from nti.appserver.storage.zeo.wire import MessageStream, framed, load_encoder
 
 logger = logging.getLogger(__name__)
@@ -30,14 +30,15 @@ class Protocol(client.Protocol):  # type: ignore[misc]
         self.alive_at = loop.time()
         self._heard = 0
         self._probed_at: float | None = None
+        #: For loads that other threads send themselves; None: they cannot.
         self._outlet: Outlet | None = None
         super().__init__(loop, *arguments, **options)
 
     def connection_made(self, transport: Any) -> None:
         logger.debug("connected %s", self)
         stream = self.sm_protocol = MessageStream(self._first_message)
-        stream.connection_made(transport)
-        self._outlet = stream.outlet
+        self._outlet = outlet_for(transport)
+        stream.connection_made(self._outlet or transport)
         self.data_received = stream.data_received
         self.eof_received = stream.eof_received
         self.pause_writing = stream.pause_writing

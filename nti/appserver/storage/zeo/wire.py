@@ -11,8 +11,6 @@ from typing import Any
 
 from ZEO.asyncio.smp import SizedMessageProtocol
 
-from nti.appserver.storage.zeo.outlet import Outlet, outlet_for
-
 _log = logging.getLogger("ZEO.asyncio.smp")
 
 _LENGTH = Struct(">I")
@@ -64,12 +62,9 @@ class MessageStream(SizedMessageProtocol):  # type: ignore[misc]
         self._ended = False
         #: How often bytes have come; a watcher sees by it that the server lives.
         self.received_chunks = 0
-        #: For messages that other threads send themselves; None: they cannot.
-        self.outlet: Outlet | None = None
 
     def connection_made(self, transport: Any) -> None:
-        self.outlet = outlet_for(transport)
-        super().connection_made(self.outlet or transport)
+        super().connection_made(transport)
         self.data_received = self._received
         stop: Callable[[], None] = self.eof_received
 
