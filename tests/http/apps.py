@@ -76,6 +76,24 @@ def fails_late(environ: Environ, start: Start) -> Iterator[bytes]:
     raise RuntimeError("on purpose, after the first bytes")
 
 
+def ticks(environ: Environ, start: Start) -> Iterator[bytes]:
+    """64 pieces without a pause; with a length if the query says so."""
+    start("200 OK", [("Content-Length", "64000")] if environ["QUERY_STRING"] else [])
+    for number in range(64):
+        yield b"%1000d" % number
+
+
+def pauses(environ: Environ, start: Start) -> Iterator[bytes]:
+    """Some pieces, and the last when `release` is there; until then it waits as the query says."""
+    pause = {"switching": gevent.sleep, "computing": time.sleep}[environ["QUERY_STRING"]]
+    start("200 OK", [])
+    yield from (b"at", b" ", b"once")
+    deadline = time.monotonic() + 20
+    while not os.path.exists("release") and time.monotonic() < deadline:
+        pause(0.05)
+    yield b" at last"
+
+
 def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", [("Content-Length", "2")])
     return [b"ok"]
@@ -106,8 +124,8 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        census, describe, echo, fails, fails_late, ignores_body, lasts, status, streamed,
-        waits, websocket, worker,
+        census, describe, echo, fails, fails_late, ignores_body, lasts, pauses, status, streamed,
+        ticks, waits, websocket, worker,
     )
 }  # fmt: skip
 

@@ -61,7 +61,7 @@ class Wire:
             self.pieces.append(piece[size:])
         return piece[:size]
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
         self.sent.append(bytes(data))
         return len(data)
 
@@ -171,6 +171,8 @@ class Direct:
 
 
 class _Watcher:
+    pending = True
+
     def start(self, *_: Any) -> None:
         pass
 

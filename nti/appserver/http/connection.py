@@ -121,14 +121,15 @@ class Connection:
             self.broken = True
             raise
 
-    def sendall(self, data: bytes) -> None:
+    def sendall(self, data: bytes, flags: int = 0) -> None:
         """Send everything; switches where the peer does not take it at once.
 
+        :param flags: of send(2); plain sockets only.
         :raises TimeoutError: the peer took nothing for `send_timeout`, or less than `body_rate`.
         :raises OSError: the peer is gone.
         """
         try:
-            sent = self.sock.send(data)
+            sent = self.sock.send(data, flags)
         except WOULD_BLOCK:
             sent = 0
         except OSError:

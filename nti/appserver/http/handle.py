@@ -11,6 +11,7 @@ from typing import Any
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.http.connection import Address, Connection
+from nti.appserver.http.cork import Cork
 
 DrainCallback = Callable[[str], object]
 
@@ -36,6 +37,11 @@ class ClientSocket:
     def send_both(self, head: bytes, body: bytes) -> None:
         """Send everything of both, without copying them together."""
         self._conn.send_both(head, body)
+
+    def cork(self) -> Cork | None:
+        """Sends pieces that may share segments; None where there are none, or only TLS's."""
+        listener = self._conn.listener
+        return None if listener.tls or listener.unix else Cork(self._conn)
 
     def send(self, data: bytes, flags: int = 0) -> int:
         """Send everything; its size."""

@@ -6,7 +6,7 @@ it is framed: gunicorn's rules, and where they are not short, gunicorn's code.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -14,6 +14,7 @@ from gunicorn import SERVER
 from gunicorn.http.wsgi import STATUS_RE, _make_early_hints_callback
 from gunicorn.http.wsgi import Response as StockResponse
 
+from nti.appserver.http.cork import Cork
 from nti.appserver.http.head import TABLE_SIZE
 
 Header = tuple[str, str]
@@ -73,6 +74,7 @@ class Response(StockResponse):  # type: ignore[misc]
         self.sent = 0
         self._keeps = keeps
         self._head = ""
+        self._cork: Cork | None = None
 
     def early_hints(self, headers: Iterable[Header]) -> None:
         """`wsgi.early_hints`: send a 103 response (RFC 8297)."""
@@ -167,6 +169,9 @@ class Response(StockResponse):  # type: ignore[misc]
                 self.sock.send_both(head, data)
                 return
             data = head + data
+        elif self._cork is not None and self.sent != self.response_length:
+            self._cork.send(data)
+            return
         self.sock.sendall(data)
 
     def write(self, data: bytes) -> None:
@@ -191,35 +196,34 @@ class Response(StockResponse):  # type: ignore[misc]
 
         A body that is a list is whole already: what is short of it is sent at once.
         """
-        if not self.chunked:
-            for piece in pieces:
-                self.write(piece)
-        elif type(pieces) not in (list, tuple) or not all(pieces):
-            self._stream(pieces)
-        else:
-            size = sum(map(len, pieces))
-            if self.headers_sent or size > JOIN_SIZE or not all(type(p) is bytes for p in pieces):
-                for piece in pieces:
-                    self.write(piece)
-            elif pieces:
-                self.sent += size
-                body = b"".join([b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces])
-                head = self.head()
-                self.headers_sent = True
-                self.sock.sendall(head + body + b"0\r\n\r\n")
-                return
-        self.close()
+        whole = type(pieces) in (list, tuple) and not self.headers_sent
+        if not (whole and self._send_small(pieces)):  # type: ignore[arg-type]
+            self._send_pieces(pieces)
+            self.close()
 
-    def _stream(self, pieces: Iterable[bytes]) -> None:
-        """Send each piece as a chunk, before the next is asked for."""
-        sendall = self.sock.sendall
+    def _send_small(self, pieces: Sequence[bytes]) -> bool:
+        """Send a whole response at once, if its body is small; whether it was."""
+        if len(pieces) == 1 and not self.chunked:
+            self.write(pieces[0])
+            return True
+        size = sum(map(len, pieces))
+        if size > JOIN_SIZE or not all(type(piece) is bytes for piece in pieces):
+            return False
+        if not self.chunked:
+            self.write(b"".join(pieces))
+            return True
+        self.sent += size
+        chunks = b"".join([b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece])
+        head = self.head()
+        self.headers_sent = True
+        self.sock.sendall(head + chunks + b"0\r\n\r\n")
+        return True
+
+    def _send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Send each piece before the next is asked for."""
+        self._cork = self.sock.cork()
         for piece in pieces:
-            if self.headers_sent and piece and type(piece) is bytes:
-                size = len(piece)
-                self.sent += size
-                sendall(b"%X\r\n%b\r\n" % (size, piece))
-            else:
-                self.write(piece)
+            self.write(piece)
 
     def close(self) -> None:
         """End the response: the last chunk, or the head where there was no body."""
