@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.common import private_bytes
 from benchmarks.http.plots import draw
 from benchmarks.http.results import save
-from benchmarks.http.servers import KINDS, OURS, STOCK, Server, installed
+from benchmarks.http.servers import BARE, KINDS, OURS, STOCK, Server, installed
 from nti.appserver.testing.process import temporary_folder
 
 CONNECTIONS = 10_000
@@ -116,7 +116,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     words = sys.argv[1:]
-    cases = [(kind, False) for kind in KINDS] + [(OURS, True), (STOCK, True)]
+    cases = [(kind, False) for kind in KINDS if kind != BARE] + [(OURS, True), (STOCK, True)]
     for kind, tls in cases:
         name = f"{kind}, TLS" if tls else kind
         if installed(kind) and (not words or any(word in name for word in words)):

@@ -29,6 +29,9 @@ STOCK = "gunicorn gevent"
 #: With as many blocking threads as it takes by itself it costs more: they contend for the GIL.
 GRANIAN = "granian, 1 blocking thread"
 
+#: No server: what sending 1 MB costs by itself.
+BARE = "a bare loop"
+
 Command = Callable[[str, str], list[str]]
 
 
@@ -73,6 +76,10 @@ def _bjoern(app: str, address: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
+def _bare(app: str, address: str) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.http.bare", address]
+
+
 KINDS = {
     OURS: Kind("nti.appserver", _gunicorn(WORKER_CLASS)),
     STOCK: Kind("gunicorn", _gunicorn("gevent")),
@@ -85,6 +92,7 @@ KINDS = {
     "waitress": Kind("waitress", _waitress),
     "cheroot": Kind("cheroot", _cheroot),
     "bjoern": Kind("bjoern", _bjoern),
+    BARE: Kind("nti.appserver", _bare),
 }
 
 

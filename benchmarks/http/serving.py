@@ -19,7 +19,7 @@ from benchmarks.common import load, per_request, summary
 from benchmarks.http.plots import draw
 from benchmarks.http.results import load as results
 from benchmarks.http.results import save
-from benchmarks.http.servers import GRANIAN, KINDS, OURS, STOCK, Server, installed
+from benchmarks.http.servers import BARE, GRANIAN, KINDS, OURS, STOCK, Server, installed
 
 ROUNDS = 7
 SECONDS = 1
@@ -28,7 +28,7 @@ PLAIN = "benchmarks.http.apps:app"
 PYRAMID = "benchmarks.http.apps:pyramid()"
 
 #: All others; granian with threads of its own choice is measured once.
-PEERS = tuple(kind for kind in KINDS if kind not in (OURS, "granian"))
+PEERS = tuple(kind for kind in KINDS if kind not in (OURS, "granian", BARE))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ CASES = [
     Case("hello, keep-alive, 256 connections", 256, against=(STOCK, GRANIAN)),
     Case("hello, keep-alive, 1 connection", 1),
     Case("10 kB JSON POST, 64 connections", script=POST),
-    Case("1 MB response, 64 connections", path="/large"),
+    Case("1 MB response, 64 connections", path="/large", against=(*PEERS, BARE)),
+    Case("1 MB response, 8 connections", 8, "/large", against=(STOCK, BARE)),
     Case("streamed response, 16 pieces of 4 kB, 64 connections", path="/streamed"),
     Case("hello, no keep-alive, 64 connections", fields=("Connection: close",)),
     Case(

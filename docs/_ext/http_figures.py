@@ -1,7 +1,7 @@
 """The directive `http-figures`: tables made from what benchmarks/http has measured.
 
-Its argument is the table: `cost`, `ratio`, `rounds`, `proxied`, `memory`, `workers` or
-`machine`.
+Its argument is the table: `cost`, `ratio`, `rounds`, `least`, `proxied`, `memory`, `workers`
+or `machine`.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from figures import RESULTS, Figures, FiguresDirective, Row
 from sphinx.application import Sphinx
 
-OURS, STOCK = "nti.appserver", "gunicorn gevent"
+OURS, STOCK, BARE = "nti.appserver", "gunicorn gevent", "a bare loop"
 
 
 def cost(figures: Figures) -> list[Row]:
@@ -39,6 +39,17 @@ def rounds(figures: Figures) -> list[Row]:
         rows.append([name, *(_cell(found.get(kind), "rounds") for kind in kinds)])
     idle = figures["memory"]
     return [*rows, ["idle connections", *(_cell(idle.get(kind), "rounds") for kind in kinds)]]
+
+
+def least(figures: Figures) -> list[Row]:
+    """What sending takes without a server, for the kinds of requests where that is most."""
+    rows = [["µs of CPU per request", BARE, OURS, STOCK, f"{BARE} / {STOCK}"]]
+    for name, found in figures["serving"].items():
+        if BARE in found:
+            floor, theirs = found[BARE]["theirs_us"], found[STOCK]["theirs_us"]
+            ours = found[BARE]["ours_us"]
+            rows.append([name, str(floor), str(ours), str(theirs), f"{floor / theirs:.2f}"])
+    return rows
 
 
 def proxied(figures: Figures) -> list[Row]:
@@ -72,7 +83,9 @@ def machine(figures: Figures) -> list[Row]:
     return [["", ""], *([name, str(value)] for name, value in found.items())]
 
 
-TABLES = {made.__name__: made for made in (cost, ratio, rounds, proxied, memory, workers, machine)}
+TABLES = {
+    made.__name__: made for made in (cost, ratio, rounds, least, proxied, memory, workers, machine)
+}
 
 
 def _cell(found: Figures | None, key: str) -> str:

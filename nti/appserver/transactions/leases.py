@@ -38,8 +38,9 @@ logger = logging.getLogger("nti.appserver.transactions")
 #: Frames of these packages say nothing about who took a lease.
 _INNER = ("nti.appserver.transactions", "nti.appserver.pyramid", "pyramid", "ZODB", "webob")
 
-#: Whether a function belongs to one of these; a cache.
-_is_inner: dict[Any, bool] = {}
+#: Functions, by the identity of their code (a hash of code reads all of it), and whether each
+#: belongs to one of these; a cache.
+_known: dict[int, tuple[Any, bool]] = {}
 
 #: Leases that one report names.
 _NAMED = 10
@@ -234,9 +235,7 @@ def _caller() -> list[tuple[Any, int]]:
     found: list[tuple[Any, int]] = []
     while frame is not None:
         code = frame.f_code
-        inner = _is_inner.get(code)
-        if inner is None:
-            inner = _note(frame)
+        _, inner = _known.get(id(code)) or _note(frame)
         if not inner:
             found.append((code, frame.f_lasti))
         if len(found) == 2 or (inner and found):
@@ -245,13 +244,13 @@ def _caller() -> list[tuple[Any, int]]:
     return found
 
 
-def _note(frame: Any) -> bool:
-    """Whether a frame's function belongs to the machinery, remembered."""
-    if len(_is_inner) > 10_000:
-        _is_inner.clear()
+def _note(frame: Any) -> tuple[Any, bool]:
+    """Whether a frame's function belongs to the machinery, remembered with its code."""
+    if len(_known) > 10_000:
+        _known.clear()
     name = frame.f_globals.get("__name__") or ""
-    inner = _is_inner[frame.f_code] = name.startswith(_INNER)
-    return inner
+    found = _known[id(frame.f_code)] = frame.f_code, name.startswith(_INNER)
+    return found
 
 
 def _place(frames: list[tuple[Any, int]]) -> str:
