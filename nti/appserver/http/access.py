@@ -9,6 +9,7 @@ greenlet of the request.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -46,6 +47,7 @@ class _Lazy:
     def __init__(self, log: Any, cfg: Any) -> None:
         self._log = log
         self._format = cfg.access_log_format
+        self._line = line_of(cfg.access_log_format)
         self._second = 0
         self._now = ""
 
@@ -59,7 +61,7 @@ class _Lazy:
             # The handler's lock is not needed: one thread writes here, and nothing switches.
             try:
                 stream, finish = bare
-                line = self._format % atoms
+                line = self._line(atoms)
                 stream.write((line if finish is None else finish(line)) + "\n")
                 stream.flush()
                 return
@@ -111,8 +113,23 @@ def bare_handler(logger: logging.Logger) -> tuple[Any, Callable[[str], str] | No
     return (stream, finish) if bare and stream is not None else None
 
 
+def line_of(format: str) -> Callable[["Atoms"], str]:
+    """What makes a line of a format; quickly where it asks only for what is known."""
+    first, *rest = _CONVERSION.split(format)
+    names, literals = rest[::2], [first, *rest[1::2]]
+    if "%" in "".join(literals) or not all(name in _ATOMS for name in names):
+        return lambda atoms: format % atoms
+    template = "%s".join(literals)
+    makers = [_ATOMS[name] for name in names]
+
+    def line(atoms: Atoms) -> str:
+        return template % tuple([make(atoms) for make in makers])
+
+    return line
+
+
 class Atoms(dict[str, Any]):
-    """The atoms of one line, each made when it is asked for."""
+    """The atoms of one line, each made when it is asked for, its quotation marks escaped."""
 
     def __init__(
         self, log: _Lazy, resp: Any, req: Any, environ: dict[str, Any], seconds: float
@@ -128,28 +145,37 @@ class Atoms(dict[str, Any]):
         make = _ATOMS.get(key)
         if make is None:
             return self.log.eager(self)[key]
-        value = make(self)
-        return value.replace('"', '\\"') if isinstance(value, str) else value
+        return make(self)
 
 
-def _field(name: str) -> Callable[[Atoms], Any]:
-    return lambda atoms: atoms.environ.get(name, "-")
+#: An atom in a format.
+_CONVERSION = re.compile(r"%\(([^()]*)\)s")
+
+
+def _escaped(value: Any) -> Any:
+    return value.replace('"', '\\"') if isinstance(value, str) else value
+
+
+def _field(name: str, absent: Any = "-") -> Callable[[Atoms], Any]:
+    return lambda atoms: _escaped(atoms.environ.get(name, absent))
 
 
 def _request_line(atoms: Atoms) -> str:
     environ = atoms.environ
-    return f"{environ['REQUEST_METHOD']} {environ['RAW_URI']} {environ['SERVER_PROTOCOL']}"
+    line = f"{environ['REQUEST_METHOD']} {environ['RAW_URI']} {environ['SERVER_PROTOCOL']}"
+    return line.replace('"', '\\"')
 
 
 _ATOMS: dict[str, Callable[[Atoms], Any]] = {
     "h": _field("REMOTE_ADDR"),
+    "l": lambda atoms: "-",
     "t": lambda atoms: atoms.log.now(),
     "r": _request_line,
-    "s": lambda atoms: str(atoms.resp.status).split(None, 1)[0],
-    "m": lambda atoms: atoms.environ.get("REQUEST_METHOD"),
-    "U": lambda atoms: atoms.environ.get("PATH_INFO"),
-    "q": lambda atoms: atoms.environ.get("QUERY_STRING"),
-    "H": lambda atoms: atoms.environ.get("SERVER_PROTOCOL"),
+    "s": lambda atoms: _escaped(str(atoms.resp.status).split(None, 1)[0]),
+    "m": _field("REQUEST_METHOD", None),
+    "U": _field("PATH_INFO", None),
+    "q": _field("QUERY_STRING", None),
+    "H": _field("SERVER_PROTOCOL", None),
     "b": lambda atoms: str(atoms.resp.sent),
     "B": lambda atoms: atoms.resp.sent,
     "f": _field("HTTP_REFERER"),
