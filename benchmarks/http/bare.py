@@ -1,4 +1,4 @@
-"""What no server can do below: a loop that receives a request and sends 1 MB, nothing else.
+"""A loop that receives a request and sends 1 MB: the least that a body from memory costs.
 
     python -m benchmarks.http.bare ADDRESS
 

@@ -4,13 +4,14 @@ Imported by the worker of the server under test, never by the tests.
 """
 
 import gc
+import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import gevent
+import gevent.monkey
 from greenlet import greenlet
 
 from nti.appserver.application import AppServer
@@ -84,14 +85,29 @@ def ticks(environ: Environ, start: Start) -> Iterator[bytes]:
 
 
 def pauses(environ: Environ, start: Start) -> Iterator[bytes]:
-    """Some pieces, and the last when `release` is there; until then it waits as the query says."""
-    pause = {"switching": gevent.sleep, "computing": time.sleep}[environ["QUERY_STRING"]]
+    """Some pieces, the last when `release` is there; it waits for that as the query says."""
+    unpatched = gevent.monkey.get_original("time", "sleep")
+    pause = {"switching": gevent.sleep, "computing": unpatched}[environ["QUERY_STRING"]]
     start("200 OK", [])
     yield from (b"at", b" ", b"once")
     deadline = time.monotonic() + 20
     while not os.path.exists("release") and time.monotonic() < deadline:
         pause(0.05)
-    yield b" at last"
+    yield from (b" at", b" last")
+
+
+def fails_later(environ: Environ, start: Start) -> Iterator[bytes]:
+    """Some pieces at once, of a body that does not end well."""
+    start("200 OK", [])
+    yield from (b"one", b"two", b"three")
+    raise RuntimeError("on purpose, after some pieces")
+
+
+def wrapped(environ: Environ, start: Start) -> Iterable[bytes]:
+    """What is no file, as a file."""
+    start("200 OK", [])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"x" * 64_000), 1000)
+    return wrapped
 
 
 def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
@@ -124,8 +140,8 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        census, describe, echo, fails, fails_late, ignores_body, lasts, pauses, status, streamed,
-        ticks, waits, websocket, worker,
+        census, describe, echo, fails, fails_late, fails_later, ignores_body, lasts, pauses, status,
+        streamed, ticks, waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

@@ -47,7 +47,7 @@ class _Lazy:
     def __init__(self, log: Any, cfg: Any) -> None:
         self._log = log
         self._format = cfg.access_log_format
-        self._line = line_of(cfg.access_log_format)
+        self._line = line_maker(cfg.access_log_format)
         self._second = 0
         self._now = ""
 
@@ -113,12 +113,15 @@ def bare_handler(logger: logging.Logger) -> tuple[Any, Callable[[str], str] | No
     return (stream, finish) if bare and stream is not None else None
 
 
-def line_of(format: str) -> Callable[["Atoms"], str]:
-    """What makes a line of a format; quickly where it asks only for what is known."""
-    first, *rest = _CONVERSION.split(format)
+def line_maker(pattern: str) -> Callable[["Atoms"], str]:
+    """A function that writes the atoms of a request into a format.
+
+    Where the format is of nothing but known atoms it is taken apart here, once.
+    """
+    first, *rest = _CONVERSION.split(pattern)
     names, literals = rest[::2], [first, *rest[1::2]]
     if "%" in "".join(literals) or not all(name in _ATOMS for name in names):
-        return lambda atoms: format % atoms
+        return lambda atoms: pattern % atoms
     template = "%s".join(literals)
     makers = [_ATOMS[name] for name in names]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.http.connection import Address, Connection
-from nti.appserver.http.cork import Cork
+from nti.appserver.http.cork import MORE, Cork
 
 DrainCallback = Callable[[str], object]
 
@@ -39,9 +39,10 @@ class ClientSocket:
         self._conn.send_both(head, body)
 
     def cork(self) -> Cork | None:
-        """Sends pieces that may share segments; None where there are none, or only TLS's."""
+        """What lets pieces share segments; None over TLS, on unix sockets, and without MSG_MORE."""
         listener = self._conn.listener
-        return None if listener.tls or listener.unix else Cork(self._conn)
+        tcp = isinstance(listener.name, tuple)
+        return Cork(self._conn) if MORE and tcp and not listener.tls else None
 
     def send(self, data: bytes, flags: int = 0) -> int:
         """Send everything; its size."""

@@ -194,20 +194,30 @@ class Response(StockResponse):  # type: ignore[misc]
     def finish(self, pieces: Iterable[bytes]) -> None:
         """Send the rest of the body and end the response.
 
-        A body that is a list is whole already: what is short of it is sent at once.
+        A body that is a list is whole already: a small one leaves in one send.
         """
         whole = type(pieces) in (list, tuple) and not self.headers_sent
-        if not (whole and self._send_small(pieces)):  # type: ignore[arg-type]
+        if not (whole and self._send_whole(pieces)):  # type: ignore[arg-type]
             self._send_pieces(pieces)
             self.close()
 
-    def _send_small(self, pieces: Sequence[bytes]) -> bool:
-        """Send a whole response at once, if its body is small; whether it was."""
+    def write_file(self, respiter: Iterable[bytes]) -> None:
+        """Send the body that a `wsgi.file_wrapper` stands for."""
+        if not self.sendfile(respiter):
+            self._send_pieces(respiter)
+
+    def _send_whole(self, pieces: Sequence[bytes]) -> bool:
+        """Send a body of one piece, or of few bytes, and end the response.
+
+        :return: False: it is neither, and nothing was sent.
+        """
         if len(pieces) == 1 and not self.chunked:
             self.write(pieces[0])
             return True
+        if not all(type(piece) is bytes for piece in pieces):
+            return False
         size = sum(map(len, pieces))
-        if size > JOIN_SIZE or not all(type(piece) is bytes for piece in pieces):
+        if size > JOIN_SIZE:
             return False
         if not self.chunked:
             self.write(b"".join(pieces))
@@ -220,16 +230,28 @@ class Response(StockResponse):  # type: ignore[misc]
         return True
 
     def _send_pieces(self, pieces: Iterable[bytes]) -> None:
-        """Send each piece before the next is asked for."""
-        self._cork = self.sock.cork()
+        """Send each piece before the next is asked for; the first leaves at once, with the head."""
+        pieces = iter(pieces)
         for piece in pieces:
             self.write(piece)
+            break
+        cork = self._cork = self.sock.cork()
+        try:
+            for piece in pieces:
+                self.write(piece)
+        except BaseException:
+            # Closing the connection drops what was not sent, if something has come meanwhile.
+            if cork is not None:
+                cork.push()
+            raise
 
     def close(self) -> None:
-        """End the response: the last chunk, or the head where there was no body."""
+        """End the response: the last chunk, the head where there was no body, what was kept."""
         if not self.headers_sent:
             head = self.head()
             self.headers_sent = True
             self.sock.sendall(head + b"0\r\n\r\n" if self.chunked else head)
         elif self.chunked:
             self.sock.sendall(b"0\r\n\r\n")
+        elif self._cork is not None and self._cork.kept:
+            self._cork.push()

@@ -18,6 +18,7 @@ from gunicorn.sock import ssl_context
 from nti.appserver.handover.names import route
 from nti.appserver.http import http2, stock
 from nti.appserver.http.connection import BUSY, PARKED, Connection, readable
+from nti.appserver.http.cork import Pusher
 from nti.appserver.http.deadlines import NEVER, Deadlines
 from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
 from nti.appserver.http.handover import Handover
@@ -85,6 +86,7 @@ class HTTPServer:
         self.upgraded = 0
         self.connections: set[Connection] = set()
         self.deadlines: Deadlines[Connection] = Deadlines(self.loop, self.expire)
+        self.pusher = Pusher(self.loop)
         self._pool = Pool(self.hub, self._escaped)
         self._serving = Serving(self)
         self._wake = Event()
