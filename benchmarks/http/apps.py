@@ -3,6 +3,7 @@
 Must import nothing that has to be patched first.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,13 +13,17 @@ LARGE_SIZE = 1024 * 1024
 LARGE = [TEXT, ("Content-Length", str(LARGE_SIZE))]
 LARGE_BODY = b"x" * LARGE_SIZE
 
+#: The same as a file without a name; `pread` and sendfile leave its position alone.
+LARGE_FILE = os.memfd_create("large")
+os.write(LARGE_FILE, LARGE_BODY)
+
 #: What is streamed: pieces, each to be sent before the next is made.
 PIECES = 16
 PIECE = b"x" * 4096
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Hello, a large body, a streamed one, or the body that was posted."""
+    """Hello, a large body, one from a file, a streamed one, or the body that was posted."""
     if environ["REQUEST_METHOD"] == "POST":
         body = environ["wsgi.input"].read()
         start_response(
@@ -29,6 +34,11 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     if path == "/large":
         start_response("200 OK", LARGE)
         return [LARGE_BODY]
+    if path == "/file":
+        start_response("200 OK", LARGE)
+        file = open(f"/proc/self/fd/{LARGE_FILE}", "rb")  # noqa: SIM115 - the server closes it
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return wrapped
     if path == "/streamed":
         start_response("200 OK", [TEXT])
         return (PIECE for _ in range(PIECES))

@@ -30,6 +30,8 @@ PYRAMID = "benchmarks.http.apps:pyramid()"
 #: All others; granian with threads of its own choice is measured once.
 PEERS = tuple(kind for kind in KINDS if kind not in (OURS, "granian", BARE))
 
+GUNICORNS = (STOCK, "gunicorn gthread", "gunicorn gevent_pywsgi")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -56,13 +58,14 @@ CASES = [
     Case("10 kB JSON POST, 64 connections", script=POST),
     Case("1 MB response, 64 connections", path="/large", against=(*PEERS, BARE)),
     Case("1 MB response, 8 connections", 8, "/large", against=(STOCK, BARE)),
+    Case("1 MB file by wsgi.file_wrapper, 64 connections", path="/file", against=GUNICORNS),
     Case("streamed response, 16 pieces of 4 kB, 64 connections", path="/streamed"),
     Case("hello, no keep-alive, 64 connections", fields=("Connection: close",)),
     Case(
         "Pyramid hello, access log to a file, 64 connections",
         app=PYRAMID,
         log=True,
-        against=(STOCK, "gunicorn gthread", "gunicorn gevent_pywsgi"),
+        against=GUNICORNS,
     ),
 ]
 

@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -103,6 +104,57 @@ def fails_later(environ: Environ, start: Start) -> Iterator[bytes]:
     raise RuntimeError("on purpose, after some pieces")
 
 
+def times_out(environ: Environ, start: Start) -> Iterator[bytes]:
+    """gevent.Timeout is no Exception; the query says how many pieces come before it."""
+    start("200 OK", [])
+    for _ in range(int(environ["QUERY_STRING"])):
+        yield b"piece"
+    raise gevent.Timeout(1)
+
+
+def short(environ: Environ, start: Start) -> Iterable[bytes]:
+    """20 bytes are promised, and 5 come."""
+    start("200 OK", [("Content-Length", "20")])
+    if environ["QUERY_STRING"] == "list":
+        return [b"short"]
+    if environ["QUERY_STRING"] == "generator":
+        return (piece for piece in (b"sh", b"ort"))
+    return file_of(environ, b"short" if environ["QUERY_STRING"] == "file" else b"")
+
+
+def empty(environ: Environ, start: Start) -> Iterable[bytes]:
+    """A file with nothing in it."""
+    start("200 OK", [])
+    return file_of(environ, b"")
+
+
+def file_of(environ: Environ, content: bytes) -> Iterable[bytes]:
+    """A real file, which the server closes."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(content)
+    file.seek(0)
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+    return wrapped
+
+
+class Rewinding:
+    """An iterator that begins anew when it is asked for itself."""
+
+    def __iter__(self) -> "Rewinding":
+        self.pieces = [b"three", b"two", b"one"]
+        return self
+
+    def __next__(self) -> bytes:
+        if not self.pieces:
+            raise StopIteration
+        return self.pieces.pop()
+
+
+def rewinds(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [])
+    return Rewinding()
+
+
 def wrapped(environ: Environ, start: Start) -> Iterable[bytes]:
     """What is no file, as a file."""
     start("200 OK", [])
@@ -140,8 +192,8 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        census, describe, echo, fails, fails_late, fails_later, ignores_body, lasts, pauses, status,
-        streamed, ticks, waits, websocket, worker, wrapped,
+        census, describe, echo, empty, fails, fails_late, fails_later, ignores_body, lasts, pauses,
+        rewinds, short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """A client that sends exactly the bytes it is told to, and reads one response at a time."""
 
+import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
@@ -99,3 +100,12 @@ class Client:
 def connect(server: GunicornProcess, context: ssl.SSLContext | None = None) -> Client:
     """A connection to a server's TCP port."""
     return Client(("127.0.0.1", server.port), context)
+
+
+def rest(client: Client) -> bytes:
+    """What comes before the connection ends, in whatever way."""
+    came = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := client.socket.recv(1000):
+            came += data
+    return came

@@ -130,7 +130,7 @@ ANSWERS: list[tuple[str, list[tuple[str, str]], list[bytes]]] = [
     ("200 OK", [_TEXT, ("X-Way", "same")], [b"ok"]),
     ("200 OK", [_TEXT, ("Content-Length", "2")], [b"ok"]),
     ("200 OK", [("Content-Length", "2"), _TEXT], [b"o", b"", b"k, and too much"]),
-    ("200 OK", [("Content-Length", "20")], [b"too little"]),
+    ("200 OK", [("Content-Length", "10")], [b"just ", b"right"]),
     ("404 Not Found", [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")], []),
     ("204 No Content", [("Content-Length", "0"), ("X-A", "b")], [b""]),
     ("304 Not Modified", [("ETag", '"x"'), ("Content-Length", "7")], [b"dropped"]),

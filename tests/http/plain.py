@@ -53,7 +53,7 @@ def writes(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 def short(environ: Environ, start: Start) -> Iterable[bytes]:
-    start("200 OK", [("Content-Length", "100"), ("Connection", "close")])
+    start("200 OK", [("Content-Length", "100")])
     return [b"less than was said"]
 
 

@@ -1,6 +1,5 @@
 """Streamed bodies: pieces made at once share segments, and none is held back."""
 
-import contextlib
 import fcntl
 import socket
 import ssl
@@ -15,10 +14,10 @@ from typing import Any
 import gevent
 import pytest
 
-from nti.appserver.http.cork import MORE, Cork, Pusher
+from nti.appserver.http.cork import MORE, QUICK_SECONDS, Cork, Pusher
 from nti.appserver.testing.process import GunicornProcess
 
-from .client import Client, connect
+from .client import Client, connect, rest
 from .conftest import Starter
 
 TICKS = b"".join(b"%1000d" % number for number in range(64))
@@ -42,15 +41,6 @@ def segments(sock: socket.socket) -> int:
     """Segments with data that have come."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
     return int(struct.unpack_from("I", info, DATA_SEGMENTS_IN)[0])
-
-
-def rest(client: Client) -> bytes:
-    """What comes before the connection ends, in whatever way."""
-    came = b""
-    with contextlib.suppress(ConnectionResetError):
-        while data := client.socket.recv(1000):
-            came += data
-    return came
 
 
 class Pair:
@@ -107,7 +97,7 @@ def test_what_is_kept_leaves_before_others_have_their_turn(pair: Pair) -> None:
     """Of those that are ready in the same turn of the loop."""
     loop, order, watchers = gevent.get_hub().loop, [], []
     pusher = pair.listener.server.pusher
-    cork: Any = SimpleNamespace(kept=1, push=lambda: order.append("push"))
+    cork: Any = SimpleNamespace(queued=True, kept=1, push=lambda: order.append("push"))
     with ExitStack() as stack:
         address = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()
         for _ in range(4):
@@ -122,7 +112,11 @@ def test_what_is_kept_leaves_before_others_have_their_turn(pair: Pair) -> None:
 
         for watcher in watchers:
             watcher.start(request, watcher)
-        gevent.sleep(0.05)
+        deadline = monotonic() + 20
+        while len(order) < 5 and monotonic() < deadline:
+            gevent.sleep(0.01)
+        for watcher in watchers:
+            watcher.stop()
     assert order == ["request", "push", "request", "request", "request"]
 
 
@@ -144,6 +138,17 @@ def test_a_stream_that_switches_now_and_then_is_not(pair: Pair) -> None:
         if number % 10 == 9:
             gevent.sleep(0)
     assert all(pair.more)
+
+
+def test_no_piece_is_kept_longer_than_a_moment(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quickly one follows the other; here nothing switches."""
+    now = [0.0]
+    monkeypatch.setattr("nti.appserver.http.cork.monotonic", lambda: now[0])
+    cork = Cork(pair)
+    for _ in range(9):
+        now[0] += QUICK_SECONDS * 0.4
+        cork.send(b"piece")
+    assert pair.more == [True, True, False] * 3
 
 
 def test_a_piece_that_was_long_in_the_making_leaves_at_once(

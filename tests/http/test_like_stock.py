@@ -115,6 +115,25 @@ def test_errors_of_an_application_are_answered(pair: tuple[Server, Server]) -> N
     assert "FileNotFoundError: on purpose" in pair[0].output()
 
 
+def test_a_short_body_is_the_last(pair: tuple[Server, Server]) -> None:
+    """Unlike gunicorn, which sends the next response where the client waits for the rest."""
+    ours, theirs = (server.exchange((ask("/short") + NEXT).encode()) for server in pair)
+    assert ours.endswith(b"less than was said")
+    assert theirs.startswith(ours)
+    assert theirs.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_second_start_replaces_the_first(pair: tuple[Server, Server]) -> None:
+    """Unlike gunicorn, which adds to it: there the Content-Length of another body stays."""
+    ours, theirs = (server.exchange((ask("/another") + NEXT).encode()) for server in pair)
+    assert ours.startswith(b"HTTP/1.1 503 Later")
+    assert b"X-Second: 1" in ours
+    assert b"X-First" not in ours
+    assert b"later" in ours
+    assert ours.count(b"HTTP/1.1 200") == 1
+    assert b"Content-Length: 77" in theirs
+
+
 def test_statsd_counts_the_same(pair: tuple[Server, Server]) -> None:
     for server in pair:
         _counts(server)

@@ -11,7 +11,7 @@ import pytest
 from nti.appserver.testing.process import GunicornProcess
 from nti.appserver.testing.websocket import WebSocket
 
-from .client import Client, connect
+from .client import Client, connect, rest
 from .conftest import Starter
 
 CHUNKED = b"3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\n\r\n"
@@ -140,6 +140,45 @@ def test_nothing_of_a_failed_response_leaks(server: GunicornProcess) -> None:
     assert not raw.endswith(b"0\r\n\r\n"), "a response that failed looks complete"
     with connect(server) as client:
         assert "x-leaked" not in client.ask("/echo").headers
+
+
+def test_what_is_no_exception_ends_the_connection_too(server: GunicornProcess) -> None:
+    """gevent.Timeout derives from BaseException, as asyncio's CancelledError does."""
+    with connect(server) as client:
+        assert client.ask("/times_out?0").status == 500
+        assert client.ended()
+    for pieces in (1, 3):
+        with connect(server) as client:
+            client.send(b"GET /times_out?%d HTTP/1.1\r\nHost: a\r\n\r\n" % pieces)
+            raw = rest(client)
+        assert raw.count(b"piece") == pieces
+        assert not raw.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "file", "empty-file"])
+def test_a_body_that_is_too_short_ends_the_connection(server: GunicornProcess, kind: str) -> None:
+    """The client would take the next response for the rest of it."""
+    with connect(server) as client:
+        client.send(b"GET /short?%s HTTP/1.1\r\nHost: a\r\n\r\n" % kind.encode() * 2)
+        raw = rest(client)
+    assert raw.count(b"HTTP/1.1 200") == 1
+    assert raw.endswith(b"\r\n\r\n" if kind == "empty-file" else b"\r\n\r\nshort")
+    size = 0 if kind == "empty-file" else 5
+    server.wait_for_output(f"GET /short: the body has {size} bytes, but its Content-Length is 20")
+    with connect(server) as client:
+        assert client.ask(f"/short?{kind}", method="HEAD").headers["connection"] == "keep-alive"
+        assert client.ask("/echo").status == 200
+
+
+def test_an_empty_file_ends_once(server: GunicornProcess) -> None:
+    with connect(server) as client:
+        assert client.ask("/empty").body == b""
+        assert client.ask("/echo", method="POST", body=b"next").body == b"next"
+
+
+def test_a_body_is_asked_for_its_iterator_once(server: GunicornProcess) -> None:
+    with connect(server) as client:
+        assert client.ask("/rewinds").body == b"onetwothree"
 
 
 def test_take_over(server: GunicornProcess) -> None:

@@ -5,17 +5,22 @@ take the bytes at once. Which headers may be sent, when a body is left out, how
 it is framed: gunicorn's rules, and where they are not short, gunicorn's code.
 """
 
+import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from typing import Any
 
 from gunicorn import SERVER
-from gunicorn.http.wsgi import STATUS_RE, _make_early_hints_callback
+from gunicorn.http.wsgi import STATUS_RE, FileWrapper, _make_early_hints_callback
 from gunicorn.http.wsgi import Response as StockResponse
+from gunicorn.util import has_fileno
 
 from nti.appserver.http.cork import Cork
 from nti.appserver.http.head import TABLE_SIZE
+
+logger = logging.getLogger("nti.appserver.http")
 
 Header = tuple[str, str]
 
@@ -115,6 +120,11 @@ class Response(StockResponse):  # type: ignore[misc]
         return super().start_response(status, headers)
 
     def _start_checked(self, status: str, headers: Any, exc_info: Any) -> Any:
+        if exc_info is not None and not self.headers_sent:
+            # PEP 3333: what was said before is replaced. gunicorn adds to it.
+            self.headers = []
+            self.response_length = None
+            self.upgrade = False
         write = super().start_response(status, headers, exc_info)
         if STATUS_RE.fullmatch(status) and len(_statuses) < TABLE_SIZE:
             code = self.status_code
@@ -169,8 +179,9 @@ class Response(StockResponse):  # type: ignore[misc]
                 self.sock.send_both(head, data)
                 return
             data = head + data
-        elif self._cork is not None and self.sent != self.response_length:
-            self._cork.send(data)
+        elif self._cork is not None:
+            last = self.sent == self.response_length
+            (self._cork.send_all if last else self._cork.send)(data)
             return
         self.sock.sendall(data)
 
@@ -200,11 +211,32 @@ class Response(StockResponse):  # type: ignore[misc]
         if not (whole and self._send_whole(pieces)):  # type: ignore[arg-type]
             self._send_pieces(pieces)
             self.close()
+        length = self.response_length
+        if length is not None and self.sent < length and not self._omits_body:
+            self._cut_short(self.sent, length)
 
-    def write_file(self, respiter: Iterable[bytes]) -> None:
-        """Send the body that a `wsgi.file_wrapper` stands for."""
-        if not self.sendfile(respiter):
-            self._send_pieces(respiter)
+    def write_file(self, respiter: FileWrapper) -> None:
+        """Send the body that a `wsgi.file_wrapper` stands for, and end the response."""
+        size = _bytes_left(respiter.filelike)
+        # Of an empty file gunicorn would send the last chunk twice.
+        if not size or not self.sendfile(respiter):
+            self.finish(respiter)
+            return
+        self.close()
+        length = self.response_length
+        if length is not None and size < length and not self._omits_body:
+            self._cut_short(size, length)
+
+    def _cut_short(self, sent: int, length: int) -> None:
+        """The client waits for more, and would take the next response for it."""
+        self.must_close = True
+        logger.error(
+            "%s %s: the body has %d bytes, but its Content-Length is %d; closing the connection",
+            self.req.method,
+            self.req.path,
+            sent,
+            length,
+        )
 
     def _send_whole(self, pieces: Sequence[bytes]) -> bool:
         """Send a body of one piece, or of few bytes, and end the response.
@@ -231,27 +263,38 @@ class Response(StockResponse):  # type: ignore[misc]
 
     def _send_pieces(self, pieces: Iterable[bytes]) -> None:
         """Send each piece before the next is asked for; the first leaves at once, with the head."""
-        pieces = iter(pieces)
-        for piece in pieces:
-            self.write(piece)
-            break
-        cork = self._cork = self.sock.cork()
         try:
             for piece in pieces:
                 self.write(piece)
+                if self._cork is None:
+                    self._cork = self.sock.cork()
         except BaseException:
             # Closing the connection drops what was not sent, if something has come meanwhile.
-            if cork is not None:
-                cork.push()
+            if self._cork is not None:
+                self._cork.push()
             raise
 
     def close(self) -> None:
         """End the response: the last chunk, the head where there was no body, what was kept."""
+        last = b"0\r\n\r\n" if self.chunked else b""
         if not self.headers_sent:
             head = self.head()
             self.headers_sent = True
-            self.sock.sendall(head + b"0\r\n\r\n" if self.chunked else head)
-        elif self.chunked:
-            self.sock.sendall(b"0\r\n\r\n")
+            self.sock.sendall(head + last)
+        elif self._cork is not None and last:
+            self._cork.send_all(last)
         elif self._cork is not None and self._cork.kept:
             self._cork.push()
+        elif last:
+            self.sock.sendall(last)
+
+
+def _bytes_left(file: Any) -> int:
+    """From a file's position to its end; 0 for what is no file."""
+    if not has_fileno(file):
+        return 0
+    try:
+        number = file.fileno()
+        return os.fstat(number).st_size - os.lseek(number, 0, os.SEEK_CUR)
+    except OSError:
+        return 0

@@ -109,6 +109,9 @@ class Serving:
             # The peer is gone, or silent for too long: there is nobody to answer.
             self.log.debug("Connection lost: %s", problem)
             conn.close()
+        except BaseException:
+            conn.close()
+            raise
         finally:
             server.busy -= 1
 
@@ -236,7 +239,7 @@ class Serving:
         """Answer what went wrong before a response had begun, as gunicorn does; close."""
         try:
             raise problem  # gunicorn logs the exception that is being handled
-        except (Exception, SystemExit):
+        except BaseException:
             self.worker.handle_error(req, ClientSocket(conn), conn.peer, problem)
         if conn.waiter is None:
             conn.linger()
@@ -274,7 +277,6 @@ class Serving:
             try:
                 if type(answer) is FileWrapper:
                     resp.write_file(answer)
-                    resp.close()
                 else:
                     resp.finish(answer)
             finally:
@@ -288,7 +290,7 @@ class Serving:
                 conn.close()
             else:
                 conn.linger()  # some of the body, or a next request, may not have been read
-        except (Exception, SystemExit, GreenletExit) as raised:
+        except BaseException as raised:  # gevent.Timeout is no Exception
             problem = raised
         finally:
             handle.end()
