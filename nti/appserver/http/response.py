@@ -219,7 +219,7 @@ class Response(StockResponse):  # type: ignore[misc]
         """Send the body that a `wsgi.file_wrapper` stands for, and end the response."""
         size = _bytes_left(respiter.filelike)
         # Of an empty file gunicorn would send the last chunk twice.
-        if not size or not self.sendfile(respiter):
+        if size <= 0 or not self.sendfile(respiter):
             self.finish(respiter)
             return
         self.close()
