@@ -137,24 +137,6 @@ def file_of(environ: Environ, content: bytes) -> Iterable[bytes]:
     return wrapped
 
 
-class Rewinding:
-    """An iterator that begins anew when it is asked for itself."""
-
-    def __iter__(self) -> "Rewinding":
-        self.pieces = [b"three", b"two", b"one"]
-        return self
-
-    def __next__(self) -> bytes:
-        if not self.pieces:
-            raise StopIteration
-        return self.pieces.pop()
-
-
-def rewinds(environ: Environ, start: Start) -> Iterable[bytes]:
-    start("200 OK", [])
-    return Rewinding()
-
-
 def wrapped(environ: Environ, start: Start) -> Iterable[bytes]:
     """What is no file, as a file."""
     start("200 OK", [])
@@ -193,7 +175,7 @@ PATHS = {
     f"/{function.__name__}": function
     for function in (
         census, describe, echo, empty, fails, fails_late, fails_later, ignores_body, lasts, pauses,
-        rewinds, short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
+        short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

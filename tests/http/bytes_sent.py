@@ -47,6 +47,7 @@ STREAMS = {
     "large": ask("/large") + NEXT,
     "large body": post("/echo", "0123456" * 100_000),
     "write": ask("/writes") + NEXT,
+    "asked for its iterator once": ask("/rewinds") + NEXT,
     "hoppish": ask("/hoppish") + NEXT,
     "invalid": ask("/invalid") + NEXT,
     "fails": ask("/fails") + NEXT,

@@ -63,6 +63,24 @@ def hoppish(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"ok"]
 
 
+class Rewinding:
+    """An iterator that begins anew when it is asked for itself."""
+
+    def __iter__(self) -> "Rewinding":
+        self.pieces = [b"three", b"two", b"one"]
+        return self
+
+    def __next__(self) -> bytes:
+        if not self.pieces:
+            raise StopIteration
+        return self.pieces.pop()
+
+
+def rewinds(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [])
+    return Rewinding()
+
+
 def another(environ: Environ, start: Start) -> Iterable[bytes]:
     """Starts a response, and another one when that goes wrong."""
     start("200 OK", [("X-First", "1"), ("Content-Length", "77")])
@@ -145,7 +163,7 @@ PATHS = {
     f"/{function.__name__}": function
     for function in (
         another, echo, fails, file, hints, hoppish, invalid, large, lines, narrow, nothing, pieces,
-        raises, short, sleeps, status, trailers, writes,
+        raises, rewinds, short, sleeps, status, trailers, writes,
     )
 }  # fmt: skip
 

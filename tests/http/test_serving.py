@@ -176,11 +176,6 @@ def test_an_empty_file_ends_once(server: GunicornProcess) -> None:
         assert client.ask("/echo", method="POST", body=b"next").body == b"next"
 
 
-def test_a_body_is_asked_for_its_iterator_once(server: GunicornProcess) -> None:
-    with connect(server) as client:
-        assert client.ask("/rewinds").body == b"onetwothree"
-
-
 def test_take_over(server: GunicornProcess) -> None:
     with WebSocket(f"ws://127.0.0.1:{server.port}/websocket") as ws:
         for message in ("text", b"bytes", "x" * 300_000):
