@@ -13,7 +13,7 @@ LARGE_SIZE = 1024 * 1024
 LARGE = [TEXT, ("Content-Length", str(LARGE_SIZE))]
 LARGE_BODY = b"x" * LARGE_SIZE
 
-#: The same as a file without a name; `pread` and sendfile leave its position alone.
+#: The same as a file without a name, which each request opens at its beginning.
 LARGE_FILE = os.memfd_create("large")
 os.write(LARGE_FILE, LARGE_BODY)
 

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import gevent.monkey
+import gevent
 from greenlet import greenlet
 
 from nti.appserver.application import AppServer
+from nti.appserver.hub import native
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -52,11 +53,15 @@ def describe(environ: Environ, start: Start) -> Iterable[bytes]:
 def waits(environ: Environ, start: Start) -> Iterable[bytes]:
     """Says that it has begun in the error log, and ends when the file `release` is there."""
     environ["wsgi.errors"].write("a request waits\n")
-    deadline = time.monotonic() + 20
-    while not os.path.exists("release") and time.monotonic() < deadline:
-        gevent.sleep(0.05)
+    until_released(gevent.sleep)
     start("200 OK", [("Content-Length", "5")])
     return [b"ended"]
+
+
+def until_released(pause: Callable[[float], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not os.path.exists("release") and time.monotonic() < deadline:
+        pause(0.05)
 
 
 def lasts(environ: Environ, start: Start) -> Iterable[bytes]:
@@ -87,13 +92,9 @@ def ticks(environ: Environ, start: Start) -> Iterator[bytes]:
 
 def pauses(environ: Environ, start: Start) -> Iterator[bytes]:
     """Some pieces, the last when `release` is there; it waits for that as the query says."""
-    unpatched = gevent.monkey.get_original("time", "sleep")
-    pause = {"switching": gevent.sleep, "computing": unpatched}[environ["QUERY_STRING"]]
     start("200 OK", [])
     yield from (b"at", b" ", b"once")
-    deadline = time.monotonic() + 20
-    while not os.path.exists("release") and time.monotonic() < deadline:
-        pause(0.05)
+    until_released(gevent.sleep if environ["QUERY_STRING"] == "switching" else native.sleep)
     yield from (b" at", b" last")
 
 

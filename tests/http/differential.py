@@ -171,8 +171,6 @@ class Direct:
 
 
 class _Watcher:
-    pending = True
-
     def start(self, *_: Any) -> None:
         pass
 

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 import pytest
 
+from nti.appserver.http.connection import WRITE
 from nti.appserver.http.cork import MORE, QUICK_SECONDS, Cork, Pusher
 from nti.appserver.testing.process import GunicornProcess
 
@@ -21,8 +22,6 @@ from .client import Client, connect, rest
 from .conftest import Starter
 
 TICKS = b"".join(b"%1000d" % number for number in range(64))
-
-WRITE = 2
 
 #: ioctl(2), linux/sockios.h: bytes that the kernel has not sent yet.
 SIOCOUTQNSD = 0x894B

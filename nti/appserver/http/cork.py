@@ -16,6 +16,8 @@ import socket
 from time import monotonic
 from typing import Any
 
+from nti.appserver.http.connection import READ
+
 #: The flag; 0 where the system has none.
 MORE: int = getattr(socket, "MSG_MORE", 0)
 
@@ -24,8 +26,6 @@ QUICK_SECONDS = 0.001
 
 #: Pieces that are sent at once, at most, before it is tried again whether some can be kept.
 MOST_ALONE = 64
-
-READ = 1
 
 
 class Cork:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.http.connection import Address, Connection
-from nti.appserver.http.cork import MORE, Cork
+from nti.appserver.http.cork import Cork
 
 DrainCallback = Callable[[str], object]
 
@@ -38,11 +38,14 @@ class ClientSocket:
         """Send everything of both, without copying them together."""
         self._conn.send_both(head, body)
 
-    def cork(self) -> Cork | None:
-        """What lets pieces share segments; None over TLS, on unix sockets, and without MSG_MORE."""
-        listener = self._conn.listener
-        tcp = isinstance(listener.name, tuple)
-        return Cork(self._conn) if MORE and tcp and not listener.tls else None
+    @property
+    def corks(self) -> bool:
+        """Whether pieces may share segments."""
+        return bool(self._conn.listener.corks)
+
+    def cork(self) -> Cork:
+        """What lets the pieces that follow share segments."""
+        return Cork(self._conn)
 
     def send(self, data: bytes, flags: int = 0) -> int:
         """Send everything; its size."""

@@ -13,7 +13,8 @@ from gunicorn.http2 import negotiation
 
 from nti.appserver.http import stock, tls
 from nti.appserver.http.client import ClientSource, Trust
-from nti.appserver.http.connection import HEAD_SIZE, PARKED, Connection, switcher
+from nti.appserver.http.connection import HEAD_SIZE, PARKED, READ, Connection, switcher
+from nti.appserver.http.cork import MORE
 from nti.appserver.http.head import HeadParser
 from nti.appserver.http.sharing import PAUSE_SECONDS as TURN_SECONDS
 from nti.appserver.http.sharing import Share
@@ -23,8 +24,6 @@ BATCH = 64
 
 #: How long not to accept after it failed, for want of descriptors for example.
 PAUSE_SECONDS = 0.1
-
-READ = 1
 
 
 class Errors(WSGIErrorsWrapper):  # type: ignore[misc]
@@ -57,6 +56,8 @@ class Listener:
         self.name = sock.getsockname()
         #: Whether it is a unix socket with a path that gunicorn does not take for an address.
         self.unix = isinstance(self.name, str) and ":" not in self.name
+        #: Whether streamed pieces may share segments: plain TCP, where the system can do it.
+        self.corks = bool(MORE) and isinstance(self.name, tuple) and context is None
         self.errors = Errors(cfg)
         trust = Trust(cfg)
         schemes = settings.client_source == "x-forwarded-for"

@@ -211,9 +211,7 @@ class Response(StockResponse):  # type: ignore[misc]
         if not (whole and self._send_whole(pieces)):  # type: ignore[arg-type]
             self._send_pieces(pieces)
             self.close()
-        length = self.response_length
-        if length is not None and self.sent < length and not self._omits_body:
-            self._cut_short(self.sent, length)
+        self._check_length(self.sent)
 
     def write_file(self, respiter: FileWrapper) -> None:
         """Send the body that a `wsgi.file_wrapper` stands for, and end the response."""
@@ -223,12 +221,16 @@ class Response(StockResponse):  # type: ignore[misc]
             self.finish(respiter)
             return
         self.close()
-        length = self.response_length
-        if length is not None and size < length and not self._omits_body:
-            self._cut_short(size, length)
+        self._check_length(size)
 
-    def _cut_short(self, sent: int, length: int) -> None:
-        """The client waits for more, and would take the next response for it."""
+    def _check_length(self, sent: int) -> None:
+        """End the connection of a body that is too short.
+
+        The client waits for more, and would take the next response for it.
+        """
+        length = self.response_length
+        if length is None or sent >= length or self._omits_body:
+            return
         self.must_close = True
         logger.error(
             "%s %s: the body has %d bytes, but its Content-Length is %d; closing the connection",
@@ -263,10 +265,11 @@ class Response(StockResponse):  # type: ignore[misc]
 
     def _send_pieces(self, pieces: Iterable[bytes]) -> None:
         """Send each piece before the next is asked for; the first leaves at once, with the head."""
+        corks = self.sock.corks
         try:
             for piece in pieces:
                 self.write(piece)
-                if self._cork is None:
+                if corks and self._cork is None:
                     self._cork = self.sock.cork()
         except BaseException:
             # Closing the connection drops what was not sent, if something has come meanwhile.

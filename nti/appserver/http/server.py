@@ -17,14 +17,14 @@ from gunicorn.sock import ssl_context
 
 from nti.appserver.handover.names import route
 from nti.appserver.http import http2, stock
-from nti.appserver.http.connection import BUSY, PARKED, Connection, readable
+from nti.appserver.http.connection import BUSY, PARKED, READ, Connection, readable
 from nti.appserver.http.cork import Pusher
 from nti.appserver.http.deadlines import NEVER, Deadlines
 from nti.appserver.http.draining import NOTIFY_SECONDS, Draining
 from nti.appserver.http.handover import Handover
 from nti.appserver.http.hooks import Hooks
 from nti.appserver.http.limits import room_for
-from nti.appserver.http.listener import READ, Listener
+from nti.appserver.http.listener import Listener
 from nti.appserver.http.pool import Pool
 from nti.appserver.http.serving import Serving
 from nti.appserver.metrics import Counter, Gauge
