@@ -49,10 +49,10 @@ test: packages $(VENV)/.installed-test ## Install what the tests need and run th
 	$(PYTEST) -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
 
 soak: packages $(VENV)/.installed-test ## Load, reloads and faults for minutes; memory and descriptors level
-	$(PYTEST) -m soak $(ARGS)
+	$(PYTEST) -m soak -o faulthandler_timeout=1200 $(ARGS)
 
 soak-hour: packages $(VENV)/.installed-test ## The mixed soak for an hour
-	SOAK_SECONDS=3600 $(PYTEST) -m soak tests/soak $(ARGS)
+	SOAK_SECONDS=3600 $(PYTEST) -m soak -o faulthandler_timeout=4500 tests/soak $(ARGS)
 
 lint: $(VENV)/.installed-test ## Style and formatting
 	$(VENV)/bin/ruff check .
