@@ -213,6 +213,12 @@ class Settings:
         whole(0, 1_000_000),
         "Open WebSockets of one worker, apart from worker_connections; past it 503.",
     )
+    body_files: int = setting(
+        16 * MIB,
+        size(0, 1 << 40),
+        "Bytes of large response bodies, of those that the application keeps, that a worker keeps "
+        "as files in memory, which are sent without a copy; 0: none.",
+    )
     handshake_timeout: float = setting(
         10.0, seconds(0.1, 3600), "How long a TLS handshake may take."
     )

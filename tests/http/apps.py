@@ -18,6 +18,9 @@ from greenlet import greenlet
 from nti.appserver.application import AppServer
 from nti.appserver.hub import native
 
+#: What `kept` answers.
+KEPT = b"".join(b"%8d" % number for number in range(1 << 17))
+
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 
@@ -145,6 +148,13 @@ def wrapped(environ: Environ, start: Start) -> Iterable[bytes]:
     return wrapped
 
 
+def kept(environ: Environ, start: Start) -> Iterable[bytes]:
+    """A large body: `KEPT`, or one that is made for this request; with the length in the query."""
+    way, _, length = environ["QUERY_STRING"].partition("=")
+    start("200 OK", [("Content-Length", length or str(len(KEPT)))] if way != "streamed" else [])
+    return [KEPT if way != "made" else KEPT[:-1] + b"."]
+
+
 def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", [("Content-Length", "2")])
     return [b"ok"]
@@ -175,8 +185,8 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        census, describe, echo, empty, fails, fails_late, fails_later, ignores_body, lasts, pauses,
-        short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
+        census, describe, echo, empty, fails, fails_late, fails_later, ignores_body, kept, lasts,
+        pauses, short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

@@ -102,6 +102,17 @@ def connect(server: GunicornProcess, context: ssl.SSLContext | None = None) -> C
     return Client(("127.0.0.1", server.port), context)
 
 
+def slow_reader(server: GunicornProcess) -> Client:
+    """A connection whose kernel takes little before somebody reads."""
+    client = Client.__new__(Client)
+    client.socket = socket.socket()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.socket.settimeout(30)
+    client.socket.connect(("127.0.0.1", server.port))
+    client._file = client.socket.makefile("rb", 4096)
+    return client
+
+
 def rest(client: Client) -> bytes:
     """What comes before the connection ends, in whatever way."""
     came = b""

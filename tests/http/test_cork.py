@@ -14,8 +14,8 @@ from typing import Any
 import gevent
 import pytest
 
-from nti.appserver.http.connection import WRITE
-from nti.appserver.http.cork import MORE, QUICK_SECONDS, Cork, Pusher
+from nti.appserver.http.connection import MORE, WRITE
+from nti.appserver.http.cork import QUICK_SECONDS, Cork, Pusher
 from nti.appserver.testing.process import GunicornProcess
 
 from .client import Client, connect, rest

@@ -15,7 +15,7 @@ import pytest
 
 from nti.appserver.testing.process import WORKER_CLASS, GunicornProcess, wait_until
 
-from .client import Client, connect
+from .client import Client, connect, slow_reader
 from .conftest import ROOT
 from .plain import TEXT
 
@@ -125,16 +125,6 @@ def test_uwsgi_protocol(plain: Start, worker: str, tmp_path: Path) -> None:
                 assert piece, answer
                 answer += piece
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-def slow_reader(server: GunicornProcess) -> Client:
-    client = Client.__new__(Client)
-    client.socket = socket.socket()
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.socket.settimeout(30)
-    client.socket.connect(("127.0.0.1", server.port))
-    client._file = client.socket.makefile("rb", 4096)
-    return client
 
 
 def test_partial_writes_and_resets(plain: Start) -> None:

@@ -40,6 +40,9 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 256 * 1024
 
 END = b"\r\n\r\n"
+#: The flag of send(2) that says that more follows; 0 where the system has none.
+MORE: int = getattr(socket, "MSG_MORE", 0)
+
 WOULD_BLOCK = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 
 Address = tuple[Any, ...] | str | bytes
@@ -158,6 +161,12 @@ class Connection:
         sent -= len(head)
         if sent < len(body):
             self._send_rest(memoryview(body)[sent:])
+
+    def send_file(self, head: bytes, file: Any, size: int) -> None:
+        """`send_both` of a head and the `size` bytes of a file; plain sockets only."""
+        self._let_others_go()
+        self.sendall(head, MORE)
+        self.sendfile(file, 0, size)
 
     def _let_others_go(self) -> None:
         """Switch until the loop has called back for everything else that is ready."""

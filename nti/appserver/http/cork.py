@@ -16,10 +16,7 @@ import socket
 from time import monotonic
 from typing import Any
 
-from nti.appserver.http.connection import READ
-
-#: The flag; 0 where the system has none.
-MORE: int = getattr(socket, "MSG_MORE", 0)
+from nti.appserver.http.connection import MORE, READ
 
 #: After the last departure a piece may be kept for so long; a later one leaves at once.
 QUICK_SECONDS = 0.001

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nti.appserver.errors import ServiceUnavailable
+from nti.appserver.http.body_files import BodyFile, BodyFiles
 from nti.appserver.http.connection import Address, Connection
 from nti.appserver.http.cork import Cork
 
@@ -37,6 +38,15 @@ class ClientSocket:
     def send_both(self, head: bytes, body: bytes) -> None:
         """Send everything of both, without copying them together."""
         self._conn.send_both(head, body)
+
+    @property
+    def body_files(self) -> BodyFiles | None:
+        """The files of large bodies; None where none is sent from a file."""
+        return self._conn.listener.body_files  # type: ignore[no-any-return]
+
+    def send_file(self, head: bytes, file: BodyFile, size: int) -> None:
+        """Send everything of both, the file without copying it."""
+        self._conn.send_file(head, file, size)
 
     @property
     def corks(self) -> bool:

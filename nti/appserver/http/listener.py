@@ -13,8 +13,7 @@ from gunicorn.http2 import negotiation
 
 from nti.appserver.http import stock, tls
 from nti.appserver.http.client import ClientSource, Trust
-from nti.appserver.http.connection import HEAD_SIZE, PARKED, READ, Connection, switcher
-from nti.appserver.http.cork import MORE
+from nti.appserver.http.connection import HEAD_SIZE, MORE, PARKED, READ, Connection, switcher
 from nti.appserver.http.head import HeadParser
 from nti.appserver.http.sharing import PAUSE_SECONDS as TURN_SECONDS
 from nti.appserver.http.sharing import Share
@@ -58,6 +57,8 @@ class Listener:
         self.unix = isinstance(self.name, str) and ":" not in self.name
         #: Whether streamed pieces may share segments: plain TCP, where the system can do it.
         self.corks = bool(MORE) and isinstance(self.name, tuple) and context is None
+        #: The files of large bodies, where they may be sent: TLS has to encrypt what it sends.
+        self.body_files = server.body_files if context is None else None
         self.errors = Errors(cfg)
         trust = Trust(cfg)
         schemes = settings.client_source == "x-forwarded-for"

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
+from sys import getrefcount
 from typing import Any
 
 from gunicorn import SERVER
@@ -17,6 +18,7 @@ from gunicorn.http.wsgi import STATUS_RE, FileWrapper, _make_early_hints_callbac
 from gunicorn.http.wsgi import Response as StockResponse
 from gunicorn.util import has_fileno
 
+from nti.appserver.http.body_files import HELD_ONCE, LEAST
 from nti.appserver.http.cork import Cork
 from nti.appserver.http.head import TABLE_SIZE
 
@@ -246,7 +248,10 @@ class Response(StockResponse):  # type: ignore[misc]
         :return: False: it is neither, and nothing was sent.
         """
         if len(pieces) == 1 and not self.chunked:
-            self.write(pieces[0])
+            if not (
+                type(pieces[0]) is bytes and len(pieces[0]) >= LEAST and self._send_kept(pieces)
+            ):
+                self.write(pieces[0])
             return True
         if not all(type(piece) is bytes for piece in pieces):
             return False
@@ -261,6 +266,26 @@ class Response(StockResponse):  # type: ignore[misc]
         head = self.head()
         self.headers_sent = True
         self.sock.sendall(head + chunks + b"0\r\n\r\n")
+        return True
+
+    def _send_kept(self, pieces: Sequence[bytes]) -> bool:
+        """Send a large body that the application keeps without copying it, if it was sent before.
+
+        :return: False: it is another one, and nothing was sent.
+        """
+        files, size = self.sock.body_files, len(pieces[0])
+        # A body that nothing but this sequence holds will not come again.
+        if files is None or self._omits_body or getrefcount(pieces[0]) <= HELD_ONCE:
+            return False
+        if self.response_length not in (None, size):
+            return False
+        file = files.file_of(pieces[0])
+        if file is None:
+            return False
+        head = self.head()
+        self.headers_sent = True
+        self.sent += size
+        self.sock.send_file(head, file, size)
         return True
 
     def _send_pieces(self, pieces: Iterable[bytes]) -> None:

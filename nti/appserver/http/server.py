@@ -17,6 +17,7 @@ from gunicorn.sock import ssl_context
 
 from nti.appserver.handover.names import route
 from nti.appserver.http import http2, stock
+from nti.appserver.http.body_files import AVAILABLE, BodyFiles
 from nti.appserver.http.connection import BUSY, PARKED, READ, Connection, readable
 from nti.appserver.http.cork import Pusher
 from nti.appserver.http.deadlines import NEVER, Deadlines
@@ -87,6 +88,8 @@ class HTTPServer:
         self.connections: set[Connection] = set()
         self.deadlines: Deadlines[Connection] = Deadlines(self.loop, self.expire)
         self.pusher = Pusher(self.loop)
+        wanted = AVAILABLE and settings.body_files > 0 and worker.cfg.sendfile is not False
+        self.body_files = BodyFiles(settings.body_files, self.log) if wanted else None
         self._pool = Pool(self.hub, self._escaped)
         self._serving = Serving(self)
         self._wake = Event()
