@@ -12,6 +12,7 @@ HELLO = [TEXT, ("Content-Length", "5")]
 LARGE_SIZE = 1024 * 1024
 LARGE = [TEXT, ("Content-Length", str(LARGE_SIZE))]
 LARGE_BODY = b"x" * LARGE_SIZE
+LARGE_PARTS = [LARGE_BODY[: LARGE_SIZE // 2]] * 2
 
 #: The same as a file without a name, which each request opens at its beginning.
 LARGE_FILE = os.memfd_create("large")
@@ -23,7 +24,7 @@ PIECE = b"x" * 4096
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Hello, a large body, one from a file, a streamed one, or the body that was posted."""
+    """Hello, a large body, one made for it or from a file, a streamed one, or what was posted."""
     if environ["REQUEST_METHOD"] == "POST":
         body = environ["wsgi.input"].read()
         start_response(
@@ -34,6 +35,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     if path == "/large":
         start_response("200 OK", LARGE)
         return [LARGE_BODY]
+    if path == "/made":
+        start_response("200 OK", LARGE)
+        return [b"".join(LARGE_PARTS)]
     if path == "/file":
         start_response("200 OK", LARGE)
         file = open(f"/proc/self/fd/{LARGE_FILE}", "rb")  # noqa: SIM115 - the server closes it

@@ -58,6 +58,7 @@ CASES = [
     Case("10 kB JSON POST, 64 connections", script=POST),
     Case("1 MB response, 64 connections", path="/large", against=(*PEERS, BARE)),
     Case("1 MB response, 8 connections", 8, "/large", against=(STOCK, BARE)),
+    Case("1 MB response made for each request, 64 connections", path="/made", against=(STOCK,)),
     Case("1 MB file by wsgi.file_wrapper, 64 connections", path="/file", against=GUNICORNS),
     Case("streamed response, 16 pieces of 4 kB, 64 connections", path="/streamed"),
     Case("hello, no keep-alive, 64 connections", fields=("Connection: close",)),

@@ -18,7 +18,8 @@ from nti.appserver.testing.process import GunicornProcess, wait_until
 
 from .apps import KEPT
 from .client import Client, connect, rest, slow_reader
-from .conftest import Starter
+from .conftest import ROOT, Starter
+from .pictures import PIXELS
 
 LOG = logging.getLogger("tests")
 
@@ -88,6 +89,17 @@ def test_what_the_application_has_let_go_is_forgotten_first() -> None:
     files.file_of(another)
     assert body_files.size.value == 2000
     assert files.file_of(kept) is not None
+
+
+def test_there_are_not_too_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_files, "MOST_BODIES", 3)
+    files = BodyFiles(1 << 30, LOG)
+    bodies = [made(number) for number in range(5)]
+    for body in bodies:
+        files.file_of(body)
+    assert body_files.size.value == 3000
+    assert files.file_of(bodies[4]) is not None
+    assert files.file_of(bodies[0]) is None
 
 
 def test_a_body_larger_than_all_may_be_is_not_remembered() -> None:
@@ -167,6 +179,25 @@ def test_over_a_unix_socket(server: GunicornProcess) -> None:
         before = from_files(client)
         assert [client.ask("/kept").body == KEPT for _ in range(3)] == [True] * 3
         assert from_files(client) >= before + 2
+
+
+def test_a_persistent_objects_bytes_are_sent_from_a_file(tmp_path: Path) -> None:
+    """Through all of the server's middleware and Pyramid, out of the connection's cache."""
+    environ = {
+        "NTI_APPSERVER_APPLICATION": "tests.http.pictures:main",
+        "NTI_APPSERVER_STORAGE": f"file://{tmp_path}/data.fs",
+    }
+    options = ("--pythonpath", str(ROOT))
+    app = "nti.appserver.gunicorn:app"
+    with GunicornProcess(app, *options, cwd=tmp_path, environ=environ) as server:
+        server.wait_until_serving()
+        with connect(server) as client:
+            assert client.ask("/picture", "Content-Length: 0", method="POST").status == 200
+            for _ in range(3):
+                answer = client.ask("/picture")
+                assert answer.body == PIXELS
+                assert answer.headers["content-type"] == "image/png"
+            assert from_files(client) == 2
 
 
 def test_not_over_tls(

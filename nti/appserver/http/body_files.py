@@ -18,8 +18,11 @@ from sys import getrefcount
 
 from nti.appserver.metrics import Counter, Gauge
 
-#: Smaller bodies are copied: a file is a descriptor, and there shall not be many.
+#: Smaller bodies are copied.
 LEAST = 128 * 1024
+
+#: So many bodies are remembered at most; each may need a descriptor.
+MOST_BODIES = 128
 
 #: Whether the system has such files.
 AVAILABLE = hasattr(os, "memfd_create")
@@ -116,13 +119,16 @@ class BodyFiles:
     def _remember(self, body: bytes) -> None:
         if len(body) > self._most:
             return
-        if self._size + len(body) > self._most:
+        if self._full(body):
             # What the application has let go of first, then what was sent longest ago.
             self._forget(lambda each: getrefcount(each.body) == HELD_ONCE)
-            self._forget(lambda each: self._size + len(body) > self._most)
+            self._forget(lambda each: self._full(body))
         self._known[id(body)] = _Known(body)
         self._size += len(body)
         size.set(self._size)
+
+    def _full(self, body: bytes) -> bool:
+        return self._size + len(body) > self._most or len(self._known) >= MOST_BODIES
 
     def _forget(self, unwanted: Callable[[_Known], bool]) -> None:
         for each in list(self._known.values()):
