@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nti.appserver.testing.process import PATIENCE_SECONDS, wait_until
+from nti.appserver.testing.process import PATIENCE_SECONDS, STARTING_SECONDS, wait_until
 
 SERVER_USER = "postgres"
 
@@ -96,7 +96,7 @@ class PostgreSQL:
                 start_new_session=True,
                 **self._identity(),
             )
-        wait_until(self._answers, f"PostgreSQL answers, see {self.log}")
+        wait_until(self._answers, f"PostgreSQL answers, see {self.log}", seconds=STARTING_SECONDS)
         return self
 
     def kill(self) -> None:

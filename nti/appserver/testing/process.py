@@ -31,10 +31,18 @@ STARTING_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that is given to nobody else for the next minute.
+
+    The kernel gives a port with a connection in TIME_WAIT to nobody who asks for any, while a
+    server may bind it that sets SO_REUSEADDR, as servers do. One that was merely free a moment
+    ago another test would get before the server that it is for has started.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address) as client:
+            listener.accept()[0].close()  # who closes first has the connection in TIME_WAIT
+            client.recv(1)
+        return int(address[1])
 
 
 def wait_until(
@@ -204,11 +212,12 @@ class GunicornProcess(ServerProcess):
             assert self.process is not None
             assert self.process.poll() is None, self.output()
             with contextlib.suppress(OSError):
+                # It waits in the backlog for a worker; one more each time would be served as well.
                 if self.port:
-                    connection = socket.create_connection(("127.0.0.1", self.port), 5)
+                    connection = socket.create_connection(("127.0.0.1", self.port), seconds)
                 else:
                     connection = socket.socket(socket.AF_UNIX)
-                    connection.settimeout(5)
+                    connection.settimeout(seconds)
                     connection.connect(self.bind.removeprefix("unix:"))
                 with connection:
                     connection.sendall(b"GET /_ops/ping HTTP/1.0\r\n\r\n")

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from nti.appserver.testing.process import (
     PATIENCE_SECONDS,
+    STARTING_SECONDS,
     ServerProcess,
     free_port,
     temporary_folder,
@@ -59,7 +60,7 @@ class ZEOServer(ServerProcess):
     def start(self) -> "ZEOServer":
         """Start, also again after `kill`; returns when connections are accepted."""
         super().start()
-        wait_until(self._listens, "the ZEO server listens")
+        wait_until(self._listens, "the ZEO server listens", seconds=STARTING_SECONDS)
         return self
 
     def _listens(self) -> bool:
