@@ -80,6 +80,8 @@ def test_what_waits_in_the_backlog_is_answered(start: Starter, options: str, bou
     """The kernel has made these connections, and a worker that just ended would reset them."""
     server = start("--graceful-timeout", "20", *options.split(), connections=str(bound))
     server.wait_until_serving()
+    count = 2 if "workers" in options else 1
+    wait_until(lambda: server.output().count("Booting worker") == count, "all are there")
     pids = [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", server.output())]
     if "reuse-port" in options:
         seen: set[int] = set()  # each has a backlog, from before it serves

@@ -87,8 +87,8 @@ def test_keepalive(plain: Start) -> None:
     """An idle connection ends when its time is over; without keepalive each ends at once."""
     server = plain("--keep-alive", "1")
     with connect(server) as client:
-        assert client.ask("/echo").headers["connection"] == "keep-alive"
         began = time.monotonic()
+        assert client.ask("/echo").headers["connection"] == "keep-alive"
         assert client.ended()
         assert time.monotonic() - began > 0.9
     server = plain("--keep-alive", "0")
