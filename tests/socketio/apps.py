@@ -132,13 +132,19 @@ def site(environ, start_response):
     elif path == "/flood":
         for _number in range(200):
             emit_now("news", "x" * 10_000, to=environ["QUERY_STRING"])
-    elif path == "/sessions":
-        body = json.dumps(len(sockets.server.eio.sessions)).encode()
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
-    body = json.dumps(notes).encode()
+    body = json.dumps(told(path, environ["QUERY_STRING"])).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+
+
+def told(path, query):
+    """What was noted, or something of the sessions."""
+    sessions = sockets.server.eio.sessions
+    if path == "/sessions":
+        return len(sessions)
+    if path == "/polls":
+        return query in sessions and sessions[query]._polling
+    return notes
 
 
 def _emit_and_fail():

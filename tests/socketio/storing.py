@@ -3,6 +3,8 @@
 Imported by the worker of the server under test, never by the tests.
 """
 
+import os
+
 import gevent
 
 from nti.appserver.socketio import Namespace, emit_now
@@ -12,12 +14,13 @@ from nti.appserver.transactions import connection
 class Slow(Namespace):
     """Events are units of work."""
 
-    def on_store(self, sid, seconds):
-        """Read, wait, write."""
+    def on_store(self, sid, until):
+        """Read, wait until a file is there, write."""
         root = connection().root()
         stored = root.get("stored", 0)
         emit_now("storing", to=sid)
-        gevent.sleep(seconds)
+        while not os.path.exists(until):
+            gevent.sleep(0.05)
         root["stored"] = stored + 1
 
     def on_disconnect(self, sid, reason):

@@ -1,7 +1,6 @@
 """What becomes of Socket.IO's clients when the worker ends."""
 
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,10 +60,11 @@ def test_a_worker_ends_after_its_handlers(tmp_path: Path, transport: str) -> Non
     with serving_slowly(tmp_path) as server:
         server.wait_until_serving()
         with SocketIO(server.url, transport=transport) as client:
-            client.emit("store", 8)
+            client.emit("store", "enough")
             client.wait_for("storing")
             server.send_signal(signal.SIGHUP)
             client.wait_for_end()
+        (tmp_path / "enough").touch()
         wait_until(lambda: visit(server, "/") == "1 server disconnect", "both are stored")
         assert "Traceback" not in server.output()
 
@@ -76,15 +76,22 @@ def test_an_event_under_way_is_acknowledged(tmp_path: Path, transport: str) -> N
         server.wait_until_serving()
         with SocketIO(server.url, transport=transport) as client:
             with ThreadPoolExecutor() as pool:
-                acknowledged = pool.submit(client.call, "store", 2)
+                acknowledged = pool.submit(client.call, "store", "enough")
                 client.wait_for("storing")
                 server.send_signal(signal.SIGHUP)
-                time.sleep(1)
+                wait_until(lambda: drains(server), "the worker drains")
                 with suppress(RequestFailed):  # the next worker does not know the session
-                    client.emit("store", 0)
+                    client.emit("store", ".")  # which would be stored at once
+                (tmp_path / "enough").touch()
                 assert acknowledged.result(20) == []
             assert client.wait_for_end() == ("close" if transport == "polling" else "closed 1012")
         wait_until(lambda: visit(server, "/") == "1 server disconnect", "one is stored")
+
+
+def drains(server: GunicornProcess) -> bool:
+    """Whether a worker says that it is being replaced."""
+    records = (server.cwd / "var" / "run" / "ops").glob("worker-*.json")
+    return any("draining (restart)" in record.read_text() for record in records)
 
 
 def visit(server: GunicornProcess, path: str) -> str:

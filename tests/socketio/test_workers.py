@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nti.appserver.testing.process import GunicornProcess, wait_until
+from nti.appserver.testing.process import STARTING_SECONDS, GunicornProcess, wait_until
 from nti.appserver.testing.socketio import Polling, RequestFailed, SocketIO
 
 from .conftest import TRANSPORTS, start
@@ -25,7 +25,11 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GunicornProces
     folder = tmp_path_factory.mktemp("workers")
     with start(folder, "-w", str(WORKERS)) as process:
         process.wait_until_serving()
-        wait_until(lambda: len(sockets(process)) == WORKERS, "all take connections")
+        wait_until(
+            lambda: len(sockets(process)) == WORKERS,
+            "all take connections",
+            seconds=STARTING_SECONDS,
+        )
         yield process
         assert "Error on a connection" not in process.output()
 
@@ -137,13 +141,19 @@ def test_the_event_loop_forgets_what_was_given_away(workers: GunicornProcess, op
     """A descriptor that another worker has would wake this one, and have it set up its epoll."""
     clients = [opened() for _ in range(16)]
     for pid in {pid for _, pid in clients}:
-        watched = [
-            each for info in Path(f"/proc/{pid}/fdinfo").iterdir() for each in _watched(info)
-        ]
-        assert watched
-        for descriptor, inode in watched:
-            here = os.stat(f"/proc/{pid}/fd/{descriptor}").st_ino
-            assert here == inode, f"{descriptor} is another by now"
+        # Some that other tests have left may be closed while this looks.
+        wait_until(lambda pid=pid: _watches_its_own(pid), f"{pid} watches what it has")
+
+
+def _watches_its_own(pid: int) -> bool:
+    """Whether each descriptor that its epoll looks at is still the same open file."""
+    with contextlib.suppress(FileNotFoundError):
+        infos = Path(f"/proc/{pid}/fdinfo").iterdir()
+        watched = [each for info in infos for each in _watched(info)]
+        return bool(watched) and all(
+            os.stat(f"/proc/{pid}/fd/{descriptor}").st_ino == inode for descriptor, inode in watched
+        )
+    return False
 
 
 def _watched(info: Path) -> list[tuple[str, int]]:
