@@ -13,11 +13,19 @@ from nti.appserver.storage import open_database
 path = sys.argv[1]
 db = open_database(f"file://{path}")
 log, real = [], os.fsync
+syncs = db.storage._BlobStorage__storage._syncs
+#: A sync goes on until so many commits are written, which they are while it does.
+enough, sleep = 0, gevent.monkey.get_original("time", "sleep")
 
 
 def slow(descriptor):
+    global enough
     log.append(("begins", os.fstat(descriptor).st_size))
-    gevent.monkey.get_original("time", "sleep")(0.02)
+    ends = time.monotonic() + 10
+    while syncs.written < enough and time.monotonic() < ends:
+        sleep(0.01)
+    enough = 0
+    sleep(0.02)
     real(descriptor)
     log.append(("ended", None))
 
@@ -46,6 +54,7 @@ with db.transaction() as opened:
     for number in range(20):
         opened.root()[str(number)] = type(opened.root())()
 log.clear()
+enough = syncs.written + 20
 
 
 def write(number):
@@ -61,8 +70,8 @@ returned = {}
 ticks = []
 ticking = gevent.spawn(lambda: [(ticks.append(1), gevent.sleep(0.001)) for _ in range(10_000)])
 gevent.joinall([gevent.spawn(write, number) for number in range(20)], timeout=30, raise_error=True)
-syncs = [what for what, _ in log if what == "begins"]
-print(len(returned), len(syncs) < 10, len(ticks) > 5)
+begun = [what for what, _ in log if what == "begins"]
+print(len(returned), len(begun) < 10, len(ticks) > 5)
 ticking.kill()
 db.close()
 os.fsync = real
@@ -225,6 +234,7 @@ configure(Settings(attempts=50))
 use_database(db)
 run(lambda: connection().root().update(count=0))
 log.clear()
+enough = syncs.written + 2
 
 
 def increment():
@@ -235,8 +245,8 @@ def increment():
 
 greenlets = [gevent.spawn(run, increment) for _ in range(20)]
 gevent.joinall(greenlets, timeout=30, raise_error=True)
-syncs = [what for what, _ in log if what == "begins"]
-print(run(lambda: connection().root()["count"]), len(syncs) < 20)
+begun = [what for what, _ in log if what == "begins"]
+print(run(lambda: connection().root()["count"]), len(begun) < 20)
 db.close()
 """
     )
