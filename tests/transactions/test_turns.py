@@ -1,6 +1,8 @@
 """Turns at contended objects: in order, bounded in time, passed on whatever happens."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -28,6 +30,16 @@ def conflict(oid: bytes = b"\0" * 7 + b"\1") -> ConflictError:
 
 def soon() -> float:
     return monotonic() + 30
+
+
+@contextmanager
+def ending(end: Callable[[], None]) -> Iterator[None]:
+    """Another's turn ends a moment after the change within has been refused for it."""
+    try:
+        yield
+    except ConflictError:
+        threading.Timer(0.02, end).start()
+        raise
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +106,8 @@ def test_who_changes_a_contended_object_without_a_turn_is_sent_to_the_queue(data
 
     def increment() -> None:
         attempts.append(1)
-        if len(attempts) == 1:
-            threading.Timer(0.02, turn.end).start()
-        connection().root()["counter"].value += 1
+        with ending(turn.end):
+            connection().root()["counter"].value += 1
 
     before = CONFLICTS.labels("ConflictError").value
     run(increment)
@@ -133,8 +144,8 @@ def test_what_was_changed_in_memory_before_that_conflict_is_undone(database: Any
     def increment() -> None:
         root = connection().root()
         attempts.append(root.get("x", 0))
-        threading.Timer(0.02, turn.end).start() if len(attempts) == 1 else None
-        root["x"] = root.get("x", 0) + 1
+        with ending(turn.end):
+            root["x"] = root.get("x", 0) + 1
 
     run(increment)
     assert attempts == [0, 0]
@@ -161,9 +172,8 @@ def test_another_attempt_begins_with_what_others_have_committed_until_its_turn(
 
     def increment() -> None:
         asked.append("attempt")
-        if len(asked) == 1:
-            threading.Timer(0.02, end).start()
-        connection().root()["counter"].value += 1
+        with ending(end):
+            connection().root()["counter"].value += 1
 
     leased = LEASES.value
     monkeypatch.setattr(database.storage, "catch_up", catch_up, raising=False)
