@@ -51,11 +51,16 @@ def until_gone(folder: Path) -> None:
     wait_until(lambda: not servers(folder), "the embedded server has ended")
 
 
+#: Settings of a site that does not wait long for its storage: for faults of that alone, since a
+#: busy machine is slow, too.
+HASTY = {"storage_timeout": "2", "request_deadline": "5"}
+
+
 class Site(GunicornProcess):
     """gunicorn over an application in a folder, by default one that counts POSTs.
 
     :param folder: its working directory, with `var` in it.
-    :param settings: of the environment; short times unless they say otherwise.
+    :param settings: of the environment.
     """
 
     def __init__(
@@ -65,8 +70,6 @@ class Site(GunicornProcess):
         given = {
             "application": "counting:main",
             "attempts": "20",
-            "storage_timeout": "2",
-            "request_deadline": "5",
             **settings,
         }
         environ = {f"NTI_APPSERVER_{name.upper()}": value for name, value in given.items()}

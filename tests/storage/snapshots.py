@@ -36,6 +36,9 @@ from tests.storage.programs import opened
 PAIRS = 30
 READERS, WRITERS, THREADS = 20, 3, 3
 
+#: What a run is long enough for, on a busy machine too; it is not for longer than so many seconds.
+ENOUGH_READS, ENOUGH_COMMITS, ENOUGH_SECONDS = 500, 20, 60.0
+
 #: Bytes of an object, and a cache that does not hold all of them with their older states.
 SIZE, CACHE = 4000, 1024 * 1024
 
@@ -56,6 +59,10 @@ class Site:
                 connection.root()[side] = IOBTree(
                     {pair: PersistentMapping(n=0, text=os.urandom(SIZE)) for pair in range(PAIRS)}
                 )
+
+    def is_too_little(self) -> bool:
+        """Whether what was done until now shows little."""
+        return self.reads < ENOUGH_READS or self.commits < ENOUGH_COMMITS
 
     def write(self) -> None:
         """Write pairs, until it is over; in a greenlet."""
@@ -108,6 +115,9 @@ def read(uri: str, seconds: float) -> dict[str, Any]:
     jobs += [gevent.spawn(site.read) for _ in range(READERS)]
     jobs += [pool.spawn(site.read) for _ in range(THREADS)]
     gevent.sleep(seconds)
+    ends = time.monotonic() + ENOUGH_SECONDS
+    while site.is_too_little() and time.monotonic() < ends:
+        gevent.sleep(0.1)
     site.over = True
     for job in jobs:
         job.get(timeout=60)

@@ -19,7 +19,7 @@ from nti.appserver.storage import open_database
 from nti.appserver.storage.embedded.place import Place
 from nti.appserver.testing.process import wait_until
 from nti.appserver.testing.zeo import clients_of
-from tests.storage.sites import Site, servers, until_gone
+from tests.storage.sites import HASTY, Site, servers, until_gone
 from tests.storage.writers import APPLICATION as WRITING
 from tests.storage.writers import Writers
 
@@ -117,7 +117,7 @@ def test_a_killed_server_is_started_again_and_nothing_acknowledged_is_lost(folde
 
 
 def test_a_stopped_server_costs_503_within_the_bound_and_then_all_goes_on(folder: Path) -> None:
-    with Site(folder) as site:
+    with Site(folder, **HASTY) as site:
         site.wait_until_serving()
         assert site.post() == 1
         (server,) = servers(folder)

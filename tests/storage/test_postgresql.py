@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nti.appserver.testing.postgresql import PostgreSQL
-from nti.appserver.testing.process import wait_until
-from tests.storage.sites import Site
+from nti.appserver.testing.process import STARTING_SECONDS, wait_until
+from tests.storage.sites import HASTY, Site
 from tests.storage.writers import APPLICATION, Writers
 
 pytestmark = pytest.mark.postgresql
@@ -25,7 +25,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 def test_a_server_that_is_killed_and_started_again(postgresql: PostgreSQL, tmp_path: Path) -> None:
-    with Site(tmp_path, "-w", "2", storage=postgresql.zodburi()) as site:
+    with Site(tmp_path, "-w", "2", storage=postgresql.zodburi(), **HASTY) as site:
         site.wait_until_serving()
         assert [site.post() for _ in range(6)] == list(range(1, 7))
         postgresql.kill()
@@ -38,7 +38,7 @@ def test_a_server_that_is_killed_and_started_again(postgresql: PostgreSQL, tmp_p
 
 
 def test_a_server_that_stops_answering(postgresql: PostgreSQL, tmp_path: Path) -> None:
-    with Site(tmp_path, storage=postgresql.zodburi()) as site:
+    with Site(tmp_path, storage=postgresql.zodburi(), **HASTY) as site:
         site.wait_until_serving()
         assert site.post() == 1
         stopped = postgresql.processes()
@@ -59,8 +59,8 @@ def test_a_server_that_stops_answering(postgresql: PostgreSQL, tmp_path: Path) -
 def test_a_server_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     server = PostgreSQL()
     try:
-        with Site(tmp_path, storage=server.zodburi()) as site:
-            site.wait_for_output("waiting up to 30 s")
+        with Site(tmp_path, storage=server.zodburi(), storage_wait="120") as site:
+            site.wait_for_output("waiting up to 120 s", seconds=STARTING_SECONDS)
             server.start()
             site.wait_until_serving()
             wait_until(lambda: site.post() == 1, "the site counts")

@@ -14,8 +14,11 @@ from nti.appserver.testing.zeo import ZEOServer
 ROOT = Path(__file__).parents[2]
 SOAK_SECONDS = float(os.environ.get("ZEO_SOAK_SECONDS", "60"))
 
+#: As in tests/storage/snapshots.py, which patches the process that imports it.
+ENOUGH_READS, ENOUGH_COMMITS = 500, 20
+
 #: Seconds that the processes may take beside their work.
-SLACK_SECONDS = 90
+SLACK_SECONDS = 150
 
 
 def read_while_another_writes(server: ZEOServer, seconds: float) -> dict[str, Any]:
@@ -52,6 +55,6 @@ def test_no_read_is_stale_or_torn(tmp_path: Path, seconds: float) -> None:
     print(json.dumps(found))
     assert not found["faults"], found["first"]
     assert not found["violations"], found["violations"][0]
-    assert found["commits"] > 5
-    assert found["reads"] > 200
+    assert found["commits"] >= ENOUGH_COMMITS
+    assert found["reads"] >= ENOUGH_READS
     assert found["hits"] > found["loads"], "the cache has answered too few"
