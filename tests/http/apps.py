@@ -160,6 +160,22 @@ def ignores_body(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"ok"]
 
 
+def asks_socket(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Asks its socket for what only a real one knows, as for a client's certificate."""
+    body = repr(environ["gunicorn.socket"].getpeername()).encode()
+    body += environ["wsgi.input"].read()
+    start("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def blocks(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Holds the whole worker up until the file `release` is there."""
+    environ["wsgi.errors"].write("the worker is held up\n")
+    until_released(native.sleep)
+    start("200 OK", [("Content-Length", "5")])
+    return [b"ended"]
+
+
 def census(environ: Environ, start: Start) -> Iterable[bytes]:
     """How many greenlets live in this worker, and how many sockets are open in it."""
     greenlets = sum(isinstance(it, greenlet) and not it.dead for it in gc.get_objects())
@@ -185,8 +201,9 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        census, describe, echo, empty, fails, fails_late, fails_later, ignores_body, kept, lasts,
-        pauses, short, status, streamed, ticks, times_out, waits, websocket, worker, wrapped,
+        asks_socket, blocks, census, describe, echo, empty, fails, fails_late, fails_later,
+        ignores_body, kept, lasts, pauses, short, status, streamed, ticks, times_out, waits, websocket,
+        worker, wrapped,
     )
 }  # fmt: skip
 

@@ -92,6 +92,48 @@ def test_a_wake_up_may_carry_no_data(tls: GunicornProcess, context: ssl.SSLConte
         echoes(client, b"abc")
 
 
+def test_so_may_one_when_an_application_has_asked_for_the_socket(
+    start: Starter, certificate: tuple[Path, Path], context: ssl.SSLContext
+) -> None:
+    """A socket that applications may wait for is none for the hub, and has no deadlines."""
+    cert, key = certificate
+    server = start("--certfile", str(cert), "--keyfile", str(key), body_timeout="0.5")
+    server.wait_for_output("Serving https")
+    client = Records(server.port, context)
+    with client.socket:
+        client.socket.sendall(client.record(b"GET /asks_socket HTTP/1.1\r\nHost: a\r\n\r\n"))
+        name = repr(client.socket.getsockname()).encode()
+        head = b"HTTP/1.1 200 OK"
+        assert client.read(len(head)) == head
+        while not head.endswith(name):
+            head += client.read(1)
+        for record in (client.record(request(b"abc")), client.record(b"abc")):
+            for n in range(len(record)):
+                client.socket.sendall(record[n : n + 1])
+        echoes(client, b"abc")
+        fields = b"Host: a\r\nContent-Length: 3\r\n\r\n"
+        client.socket.sendall(client.record(b"POST /asks_socket HTTP/1.1\r\n" + fields + b"ab"))
+        assert client.read(12) == b"HTTP/1.1 408", "the body does not come"
+    assert "Traceback" not in server.output()
+
+
+def test_who_is_gone_before_the_handshake(tls: GunicornProcess, context: ssl.SSLContext) -> None:
+    """An end and a reset: gevent makes a socket of it that has nothing of TLS."""
+    before = len(tls.output())
+    with connect(tls, context) as client:
+        client.send(b"GET /blocks HTTP/1.1\r\nHost: a\r\n\r\n")
+        tls.wait_for_output("the worker is held up")
+        for _ in range(3):
+            with connect(tls) as gone:
+                gone.socket.shutdown(socket.SHUT_WR)
+                gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        (tls.cwd / "release").touch()
+        assert client.answer().body == b"ended"
+        (tls.cwd / "release").unlink()
+        assert client.ask("/echo").status == 200
+    assert "Traceback" not in tls.output()[before:]
+
+
 def test_what_was_decrypted_already_is_not_forgotten(
     tls: GunicornProcess, context: ssl.SSLContext
 ) -> None:

@@ -6,6 +6,7 @@ that is slow holds no greenlet.
 """
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from gevent import socket as gevent_socket
@@ -33,13 +34,45 @@ class TLSConnection(Connection):
         raise NotImplementedError("sendfile would bypass TLS")
 
     def gevent_socket(self) -> Any:
-        self.taken = self.sock
-        self.sock.settimeout(None)
-        return self.sock
+        if self.taken is None:
+            self.taken = self.sock
+            self.taken.settimeout(None)
+            self.sock = Unwaiting(self.taken)
+        return self.taken
+
+
+class Unwaiting:
+    """An SSLSocket that others may wait for, as its connection uses it: it never waits.
+
+    :param sock: gevent's SSLSocket.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def recv(self, size: int) -> bytes:
+        return self._at_once(self._sock.recv, size)  # type: ignore[no-any-return]
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        return self._at_once(self._sock.send, data, flags)  # type: ignore[no-any-return]
+
+    def _at_once(self, method: Callable[..., Any], *args: Any) -> Any:
+        before = self._sock.gettimeout()
+        self._sock.settimeout(0.0)
+        try:
+            return method(*args)
+        finally:
+            self._sock.settimeout(before)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 def wrap(context: ssl.SSLContext, fd: int, family: int, suppress_ragged_eofs: bool) -> Any:
-    """A non-blocking server-side SSLSocket for an accepted descriptor."""
+    """A non-blocking server-side SSLSocket for an accepted descriptor.
+
+    :raises OSError: the peer is gone.
+    """
     plain = gevent_socket.socket(family, gevent_socket.SOCK_STREAM, 0, fileno=fd)
     sock = context.wrap_socket(
         plain,
@@ -47,6 +80,9 @@ def wrap(context: ssl.SSLContext, fd: int, family: int, suppress_ragged_eofs: bo
         do_handshake_on_connect=False,
         suppress_ragged_eofs=suppress_ragged_eofs,
     )
+    if sock._sslobj is None:  # it has sent its end and a reset, and nothing before
+        sock.close()
+        raise ConnectionResetError("the peer was gone before the handshake")
     sock.settimeout(0.0)
     return sock
 
