@@ -10,13 +10,19 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from gunicorn.config import Config
 
+from nti.appserver.http import connection
 from nti.appserver.http.limits import SPARE
 from nti.appserver.testing.process import GunicornProcess, wait_until
 from nti.appserver.testing.websocket import WebSocket
 
 from .client import connect
 from .conftest import ROOT, Starter
+from .differential import PROXY, Ours, Wire
+
+#: The signature of the PROXY protocol's second version.
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 PARTIAL = b"GET /echo HTTP/1.1\r\nHost: a\r\n"
 
@@ -58,6 +64,53 @@ def test_refused_past_the_limit_and_health_answered(limited: GunicornProcess) ->
 def status(server: GunicornProcess, path: str) -> int:
     with connect(server) as client:
         return client.ask(path).status
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "before", "mount"),
+    [
+        (("--proxy-protocol", "v1"), {}, b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", ""),
+        (("--proxy-protocol", "v2"), {}, PROXY_2 + b"\x20\x00\x00\x00", ""),
+        ((), {}, b"\r\n", ""),
+        ((), {"SCRIPT_NAME": "/mounted"}, b"", "/mounted"),
+    ],
+)
+def test_health_is_answered_however_it_is_asked_for(
+    options: tuple[str, ...],
+    environ: dict[str, str],
+    before: bytes,
+    mount: str,
+    tmp_path: Path,
+) -> None:
+    """By the PROXY protocol, after an empty line, below a mount point."""
+    options = ("--pythonpath", str(ROOT), "--worker-connections", "1", *options)
+    with GunicornProcess("tests.http.apps:app", *options, cwd=tmp_path, environ=environ) as server:
+        server.wait_for_output("Serving ")
+        ask = before + b"GET %s%s HTTP/1.1\r\nHost: a\r\n\r\n"
+        with connect(server) as busy:
+            busy.send(ask % (mount.encode(), b"/waits"))
+            server.wait_for_output("a request waits")
+            for path, status in ((b"/_ops/ping", 200), (b"/echo", 503)):
+                with connect(server) as client:
+                    client.send(ask % (mount.encode(), path))
+                    assert client.answer().status == status
+            (tmp_path / "release").touch()
+            assert busy.answer().body == b"ended"
+
+
+@pytest.mark.parametrize(("size", "all_read"), [(10, True), (60_000, False)])
+def test_so_many_bytes_are_read_after_the_last_response(size: int, all_read: bool) -> None:
+    """However small the pieces are that they come in: else a reset may overtake the response."""
+    wire = Wire([b"POST /x?unread HTTP/1.0\r\nContent-Length: 9999999\r\n\r\n"])
+    ours = Ours(Config())
+    conn = connection.Connection(ours.listener, wire, PROXY)
+    ours.server.connections.add(conn)
+    connection.readable(conn)
+    assert b" 200 OK" in wire.transcript()
+    wire.pieces = [b"x" * size] * 100
+    while conn.state != connection.CLOSED:
+        connection.readable(conn)
+    assert bool(wire.pieces) != all_read
 
 
 def test_slow_heads_and_bodies_have_deadlines(limited: GunicornProcess) -> None:

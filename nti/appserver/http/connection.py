@@ -60,6 +60,7 @@ class Connection:
         "broken",
         "buffer",
         "deadline",
+        "lingered",
         "listener",
         "peer",
         "proxy",
@@ -81,6 +82,8 @@ class Connection:
         self.buffer = b""
         self.deadline = NEVER
         self.slot = 0
+        #: Bytes that were read, and dropped, since our last ones.
+        self.lingered = 0
         self.state = PARKED
         #: Whether a request has come before.
         self.seen = False
@@ -283,7 +286,6 @@ class Connection:
         except OSError:
             self.close()
             return
-        self.buffer = b""
         self.park(b"", LINGER_SECONDS)
         self.state = LINGERING
 
@@ -344,9 +346,8 @@ def _readable_busy(conn: Connection) -> None:
             return
         except OSError:
             data = b""
-        # One byte of each piece is kept, to count the pieces.
-        conn.buffer += data[:1]
-        if not data or len(conn.buffer) * RECEIVE_SIZE > LINGER_BYTES:
+        conn.lingered += len(data)
+        if not data or conn.lingered > LINGER_BYTES:
             conn.close()
 
 

@@ -239,6 +239,13 @@ class Listener:
             environ["SERVER_NAME"] = self.name
             environ["SERVER_PORT"] = ""
 
+    def asked(self, conn: Connection, data: bytes) -> tuple[str, str]:
+        """The method and path, without the query, of a request; empty where none can be told."""
+        if not self.fast or not (conn.seen or self.fast_first) or data[:1] == b"\r":
+            return stock.asked(self.pinned, conn, data)
+        words = data[:1024].decode("latin-1").split(" ", 2)
+        return (words[0], words[1].partition("?")[0]) if len(words) == 3 else ("", "")
+
     def judge(self, conn: Connection, data: bytes, new: bytes) -> bool:
         """Whether a greenlet should look at bytes that do not end a common head.
 

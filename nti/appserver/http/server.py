@@ -158,7 +158,7 @@ class HTTPServer:
         conn.deadline = NEVER
         conn.buffer = b""
         self.busy += 1
-        if self.busy <= self.limit or self._admits(data):
+        if self.busy <= self.limit or self._admits(conn, data):
             self._pool.run(self._serving.serve, conn, data)
         else:
             self._refuse(conn, data)
@@ -188,15 +188,12 @@ class HTTPServer:
         serve = self._serving.serve_adopted if self.busy <= self.limit else self._serving.refuse
         self._pool.run(serve, conn, data)
 
-    def _admits(self, data: bytes) -> bool:
+    def _admits(self, conn: Connection, data: bytes) -> bool:
         """Whether a request is served although every slot is taken."""
         if self.busy > self.limit + RESERVED:
             return False
-        words = data[:1024].split(b" ", 2)
-        if len(words) < 3:
-            return False
-        path = words[1].partition(b"?")[0].decode("latin-1")
-        return words[0] in (b"GET", b"HEAD") and self.hooks.is_health(path)
+        method, path = conn.listener.asked(conn, data)
+        return method in ("GET", "HEAD") and self.hooks.is_health(path)
 
     def expire(self, conn: Connection) -> None:
         """Hub: the connection's deadline has passed."""

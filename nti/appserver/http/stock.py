@@ -5,11 +5,12 @@ expectations, the PROXY and uwsgi protocols, odd targets, and whatever is wrong.
 The parser is pinned to gunicorn's Python one: how strict we are does not depend
 on what happens to be installed.
 
-`judge` runs on the hub and never waits: it parses what has come so far with a
-reader that gives up where it would have to wait. The rest runs in greenlets.
+`judge` and `asked` run on the hub and never wait: they parse what has come so far
+with a reader that gives up where it would have to wait. The rest runs in greenlets.
 """
 
 import copy
+import os
 from time import monotonic
 from typing import Any
 
@@ -137,14 +138,31 @@ def endpoints(info: dict[str, Any], conn: Connection) -> dict[str, Any]:
 
 def judge(cfg: Any, conn: Connection, data: bytes) -> bool:
     """Whether gunicorn's parser has seen enough: a whole head, or a fault in it."""
-    made = get_parser(cfg, (), conn.peer)
-    made.unreader = _Held()
-    made.unreader.unread(data)
-    made.req_count = int(conn.seen)
     try:
-        next(made)
+        _parsed(cfg, conn, data)
     except Incomplete:
         return False
     except Exception:
         return True  # the greenlet that serves meets it again, and answers
     return True
+
+
+def asked(cfg: Any, conn: Connection, data: bytes) -> tuple[str, str]:
+    """The method and path of the request that `data` begins; empty where none can be told.
+
+    The path is the application's, below a mount point that gunicorn's environment names.
+    """
+    try:
+        request = _parsed(cfg, conn, data)
+    except Exception:
+        return "", ""
+    return request.method, request.path.removeprefix(os.environ.get("SCRIPT_NAME", ""))
+
+
+def _parsed(cfg: Any, conn: Connection, data: bytes) -> Any:
+    """The request that has come; raises what gunicorn's parser does, or `Incomplete`."""
+    made = get_parser(cfg, (), conn.peer)
+    made.unreader = _Held()
+    made.unreader.unread(data)
+    made.req_count = int(conn.seen)
+    return next(made)

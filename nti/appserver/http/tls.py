@@ -74,7 +74,7 @@ def wrap(context: ssl.SSLContext, fd: int, family: int, suppress_ragged_eofs: bo
     :raises OSError: the peer is gone.
     """
     plain = gevent_socket.socket(family, gevent_socket.SOCK_STREAM, 0, fileno=fd)
-    sock = context.wrap_socket(
+    sock: Any = context.wrap_socket(
         plain,
         server_side=True,
         do_handshake_on_connect=False,
