@@ -18,8 +18,8 @@ from greenlet import greenlet
 from nti.appserver.application import AppServer
 from nti.appserver.hub import native
 
-#: What `kept` answers.
-KEPT = b"".join(b"%8d" % number for number in range(1 << 17))
+#: Bytes of `sparse`.
+SPARSE = 64 << 20
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -126,6 +126,22 @@ def short(environ: Environ, start: Start) -> Iterable[bytes]:
     return file_of(environ, b"short" if environ["QUERY_STRING"] == "file" else b"")
 
 
+def sparse(environ: Environ, start: Start) -> Iterable[bytes]:
+    """A file of more than a kernel takes at a time; with a length if the query says so."""
+    with open("sparse", "wb") as file:
+        file.truncate(SPARSE)
+    start("200 OK", [("Content-Length", str(SPARSE))] if environ["QUERY_STRING"] else [])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](open("sparse", "rb"))  # noqa: SIM115
+    return wrapped
+
+
+def cut(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Takes most of that file away."""
+    os.truncate("sparse", 1000)
+    start("200 OK", [])
+    return []
+
+
 def empty(environ: Environ, start: Start) -> Iterable[bytes]:
     """A file with nothing in it."""
     start("200 OK", [])
@@ -201,9 +217,9 @@ def worker(environ: Environ, start: Start) -> Iterable[bytes]:
 PATHS = {
     f"/{function.__name__}": function
     for function in (
-        asks_socket, blocks, census, describe, echo, empty, fails, fails_late, fails_later,
-        ignores_body, kept, lasts, pauses, short, status, streamed, ticks, times_out, waits, websocket,
-        worker, wrapped,
+        asks_socket, blocks, census, cut, describe, echo, empty, fails, fails_late, fails_later,
+        ignores_body, kept, lasts, pauses, short, sparse, status, streamed, ticks, times_out,
+        waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

@@ -170,6 +170,24 @@ def test_a_body_that_is_too_short_ends_the_connection(server: GunicornProcess, k
         assert client.ask("/echo").status == 200
 
 
+@pytest.mark.parametrize("query", ["", "?length"])
+def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(
+    server: GunicornProcess, query: str
+) -> None:
+    """As with any body that is too short; gunicorn sends the next response for its rest."""
+    with connect(server) as client, connect(server) as other:
+        ask = b"GET /sparse%s HTTP/1.1\r\nHost: a\r\n\r\n" % query.encode()
+        client.send(ask + b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        raw = client.socket.recv(1000)
+        assert other.ask("/cut").status == 200
+        while data := client.socket.recv(1 << 20):
+            raw = raw[-1000:] + data
+    assert b"HTTP/1.1 200" not in raw[1000:]
+    assert not raw.endswith(b"0\r\n\r\n")
+    said = "Content-Length is" if query else "length was"
+    server.wait_for_output(f"but its {said} {64 << 20}; closing the connection")
+
+
 def test_an_empty_file_ends_once(server: GunicornProcess) -> None:
     with connect(server) as client:
         assert client.ask("/empty").body == b""

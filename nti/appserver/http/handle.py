@@ -17,6 +17,15 @@ from nti.appserver.http.cork import Cork
 DrainCallback = Callable[[str], object]
 
 
+class FileEnded(Exception):
+    """A file has ended before all of it that was announced had been sent."""
+
+    def __init__(self, sent: int, count: int) -> None:
+        super().__init__(f"{sent} of {count} bytes")
+        self.sent = sent
+        self.count = count
+
+
 class ClientSocket:
     """The connection's socket; it becomes a real gevent socket when one is needed."""
 
@@ -63,8 +72,14 @@ class ClientSocket:
         return len(data)
 
     def sendfile(self, file: Any, offset: int = 0, count: int = 0) -> int:
-        """Send a part of an open file."""
-        return self._conn.sendfile(file, offset, count)
+        """Send a part of an open file.
+
+        :raises FileEnded: it has fewer bytes.
+        """
+        sent = self._conn.sendfile(file, offset, count)
+        if sent < count:
+            raise FileEnded(sent, count)
+        return sent
 
     def gettimeout(self) -> float | None:
         return None

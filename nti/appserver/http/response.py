@@ -20,6 +20,7 @@ from gunicorn.util import has_fileno
 
 from nti.appserver.http.body_files import HELD_ONCE, LEAST
 from nti.appserver.http.cork import Cork
+from nti.appserver.http.handle import FileEnded
 from nti.appserver.http.head import TABLE_SIZE
 
 logger = logging.getLogger("nti.appserver.http")
@@ -217,28 +218,33 @@ class Response(StockResponse):  # type: ignore[misc]
 
     def write_file(self, respiter: FileWrapper) -> None:
         """Send the body that a `wsgi.file_wrapper` stands for, and end the response."""
-        size = _bytes_left(respiter.filelike)
         # Of an empty file gunicorn would send the last chunk twice.
-        if size <= 0 or not self.sendfile(respiter):
-            self.finish(respiter)
+        try:
+            whole = _bytes_left(respiter.filelike) > 0 and self.sendfile(respiter)
+        except FileEnded as ended:  # it is shorter than was said, or was cut meanwhile
+            said = "length was" if self.response_length is None else "Content-Length is"
+            self._too_short(ended.sent, said, ended.count)
             return
-        self.close()
-        self._check_length(size)
+        if whole:
+            self.close()
+        else:
+            self.finish(respiter)
 
     def _check_length(self, sent: int) -> None:
-        """End the connection of a body that is too short.
-
-        The client waits for more, and would take the next response for it.
-        """
+        """End the connection of a body that is too short."""
         length = self.response_length
-        if length is None or sent >= length or self._omits_body:
-            return
+        if length is not None and sent < length and not self._omits_body:
+            self._too_short(sent, "Content-Length is", length)
+
+    def _too_short(self, sent: int, said: str, length: int) -> None:
+        """The client waits for more, and would take the next response for it."""
         self.must_close = True
         logger.error(
-            "%s %s: the body has %d bytes, but its Content-Length is %d; closing the connection",
+            "%s %s: the body has %d bytes, but its %s %d; closing the connection",
             self.req.method,
             self.req.path,
             sent,
+            said,
             length,
         )
 
