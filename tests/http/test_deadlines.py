@@ -1,11 +1,18 @@
 """The sweeper: never early, at most a slot late, whatever is moved meanwhile. And patience."""
 
 import random
+import select
+import socket
+import tempfile
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from types import SimpleNamespace
 
 import pytest
 
 from nti.appserver.http import deadlines, patience
+from nti.appserver.http.connection import Connection
 from nti.appserver.http.deadlines import NEVER, SLOT_SECONDS, Deadlines
 from nti.appserver.http.patience import Patience
 
@@ -96,3 +103,64 @@ def test_patience_comes_back_with_bytes(clock: Clock, monkeypatch: pytest.Monkey
     assert waits(clock, kept, 3, 1) < 0
     kept = Patience(30.0, 0)
     assert waits(clock, kept, 29, 1) == 30
+
+
+def queued(sock: socket.socket) -> bytes:
+    """How much the kernel still has for the peer."""
+    return ioctl(sock.fileno(), TIOCOUTQ, bytes(4))
+
+
+class Slow(Connection):
+    """A connection whose peer takes some in all the time that there is, and no more.
+
+    :param takes: whether it takes anything.
+    """
+
+    def __init__(self, *, takes: bool) -> None:
+        self.takes = takes
+        self.sock, self.far = socket.socketpair()
+        self.sock.setblocking(False)
+        settings = SimpleNamespace(send_timeout=30.0, body_rate=500)
+        self.listener = SimpleNamespace(tls=None, server=SimpleNamespace(settings=settings))
+        self.broken = False
+        self.came = bytearray()
+        self.timeouts = 0
+
+    def wait_writable(self, seconds: float) -> None:
+        before = queued(self.sock)
+        while self.takes and queued(self.sock) == before:
+            self.came += self.far.recv(1000)
+        if not select.select([], [self.sock], [], 0)[1]:
+            self.timeouts += 1
+            self.broken = True
+            raise TimeoutError
+
+
+DATA = random.Random(1).randbytes(2_000_000)
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_who_takes_some_is_not_given_up(file: bool) -> None:
+    """The kernel says that it has room again only when it has much, later than the deadline."""
+    conn = Slow(takes=True)
+    with conn.sock, conn.far:
+        if file:
+            with tempfile.TemporaryFile() as opened:
+                opened.write(DATA)
+                opened.flush()
+                assert conn.sendfile(opened, 0, len(DATA)) == len(DATA)
+        else:
+            conn.sendall(DATA)
+        conn.sock.shutdown(socket.SHUT_WR)
+        while piece := conn.far.recv(1 << 20):
+            conn.came += piece
+    assert bytes(conn.came) == DATA
+    assert conn.timeouts > 0
+    assert not conn.broken
+
+
+def test_who_takes_nothing_is_given_up() -> None:
+    conn = Slow(takes=False)
+    with conn.sock, conn.far, pytest.raises(TimeoutError):
+        conn.sendall(DATA)
+    assert conn.broken

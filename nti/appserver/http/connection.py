@@ -12,9 +12,12 @@ leaves PARKED, only the greenlet that serves leaves BUSY.
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
 from functools import partial
 from ssl import SSLWantReadError, SSLWantWriteError
+from termios import TIOCOUTQ
 from time import monotonic
 from typing import Any
 
@@ -181,11 +184,9 @@ class Connection:
 
     def _send_rest(self, rest: memoryview) -> None:
         patience = self._patience()
-        tls = self.listener.tls is not None
+        tls = ready = self.listener.tls is not None
         while rest:
-            began = monotonic()
-            if not tls:
-                self.wait_writable(patience.left)
+            counted = 0 if ready else self._wait_taken(patience)
             try:
                 sent = self.sock.send(rest)
             except WOULD_BLOCK:
@@ -193,10 +194,42 @@ class Connection:
             except OSError:
                 self.broken = True
                 raise
-            if tls and not sent:
-                self.wait_writable(patience.left)
-            patience.waited(began, sent)
+            ready = tls and sent > 0
+            patience.waited(monotonic(), max(0, sent - counted))
             rest = rest[sent:]
+
+    def _wait_taken(self, patience: Patience) -> int:
+        """Wait until more can be sent; the bytes that were counted meanwhile.
+
+        A kernel says that it can when a good part of its buffer is free, which takes a slow
+        peer long. So when the time is over, what counts is what the peer has taken of it.
+
+        :raises TimeoutError: it was nothing, or too little.
+        """
+        counted, queued = 0, self._queued()
+        while True:
+            began = monotonic()
+            try:
+                self.wait_writable(patience.left)
+            except TimeoutError:
+                taken = queued - self._queued()
+                patience.waited(began, taken)
+                if taken <= 0 or patience.left <= 0 or not self.broken:
+                    raise
+                self.broken = False  # so far only the deadline says so
+                counted += taken
+                queued -= taken
+            else:
+                patience.waited(began, 0)
+                return counted
+
+    def _queued(self) -> int:
+        """Bytes that the kernel still has for the peer; 0 where it does not tell."""
+        try:
+            answer = ioctl(self.sock.fileno(), TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def _patience(self) -> Patience:
         """For a peer that takes what is sent."""
@@ -206,21 +239,20 @@ class Connection:
     def sendfile(self, file: Any, offset: int, count: int) -> int:
         """Send `count` bytes of an open file without reading them; plain sockets only."""
         patience = self._patience()
-        left = count
+        left, counted = count, 0
         while left:
-            began = monotonic()
             try:
                 sent = os.sendfile(self.sock.fileno(), file.fileno(), offset, left)
             except BlockingIOError:
-                self.wait_writable(patience.left)
-                patience.waited(began, 0)
+                counted = self._wait_taken(patience)
                 continue
             except ConnectionError:
                 self.broken = True
                 raise
             if not sent:
                 break
-            patience.waited(began, sent)
+            patience.waited(monotonic(), max(0, sent - counted))
+            counted = 0
             offset += sent
             left -= sent
         return count - left
