@@ -16,7 +16,7 @@ from nti.appserver.settings import Settings
 from nti.appserver.testing.process import wait_until
 from nti.appserver.transactions import configure
 from nti.appserver.transactions.marks import BUCKETS, Marks, bucket_of, open_marks
-from nti.appserver.transactions.turns import Turn, is_contended, wait_for_turn
+from nti.appserver.transactions.turns import Turn, contended, is_contended, wait_for_turn
 
 OID = b"\0" * 7 + b"\1"
 
@@ -103,6 +103,23 @@ def test_the_turn_of_a_worker_that_was_killed_passes_on(holder: "subprocess.Pope
     assert turn is not None
     turn.end()
     assert not is_contended(OID)
+
+
+def test_one_killed_while_it_waits_for_another_worker_leaves_the_queue(
+    holder: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("nti.appserver.transactions.marks.time.sleep", killed)
+        wait_for_turn(conflict(), monotonic() + 30)
+    assert OID not in contended
+    holder.send_signal(signal.SIGKILL)
+    holder.wait(30)
+    turn = wait_for_turn(conflict(), monotonic() + 30)
+    assert turn is not None, "the place of the killed one is in the way"
+    turn.end()
 
 
 def test_without_a_runtime_folder_turns_are_this_process_own(tmp_path: Path) -> None:

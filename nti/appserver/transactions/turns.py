@@ -68,15 +68,22 @@ class Turn:
         """Wait for the turn; False: it did not come, and the place is given up."""
         came = False
         try:
-            came = self._come.acquire(timeout=max(0.0, deadline - monotonic()))
-            marks = _site.marks
-            if came and marks is not None:
-                came = marks.take(bucket_of(self.oid), deadline)
-                self._marks = marks if came else None
+            if self._come.acquire(timeout=max(0.0, deadline - monotonic())):
+                came = self._mark(deadline)
         finally:
-            if not came:
+            if not came:  # a kill while it waits gives up the place, too
                 self.end()
         return came
+
+    def _mark(self, deadline: float) -> bool:
+        """Wait for the other workers, too, and tell them; False: `deadline` came first."""
+        marks = _site.marks
+        if marks is None:
+            return True
+        if not marks.take(bucket_of(self.oid), deadline):
+            return False
+        self._marks = marks
+        return True
 
     def come(self) -> None:
         """It is the first in the queue."""
