@@ -18,7 +18,7 @@ from nti.appserver.transactions import connection, on_abort, on_commit, run
 from nti.appserver.transactions.effects import LIMIT
 from nti.appserver.transactions.instruments import EFFECTS_DONE, EFFECTS_FAILED
 
-from .conftest import join
+from .conftest import Manager, join
 
 Stored = Callable[[str], Any]
 
@@ -50,6 +50,51 @@ def test_an_effect_happens_once_however_often_its_unit_of_work_is_tried() -> Non
 
     run(work)
     assert seen == [-1, -2, 3]
+
+
+def test_an_effect_of_a_hook_before_the_commit_happens_though_nothing_else_was_written() -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        transaction.get().addBeforeCommitHook(on_commit, (seen.append, "committed"))
+
+    run(work)
+    assert seen == ["committed"]
+
+
+def test_an_effect_of_a_synchronizer_before_the_commit_happens_too() -> None:
+    seen: list[str] = []
+
+    class Synchronizer:
+        def newTransaction(self, tx: Any) -> None:
+            pass
+
+        afterCompletion = newTransaction
+
+        def beforeCompletion(self, tx: Any) -> None:
+            on_commit(seen.append, "committed")
+
+    synchronizer = Synchronizer()
+    transaction.manager.registerSynch(synchronizer)
+    try:
+        run(lambda: None)
+    finally:
+        transaction.manager.unregisterSynch(synchronizer)
+    assert seen == ["committed"]
+
+
+def test_once_the_commit_has_begun_no_effect_is_taken_and_lost() -> None:
+    refused: list[str] = []
+
+    class Late(Manager):
+        def _asked(self, what: str) -> None:
+            try:
+                on_commit(print)
+            except ValueError:
+                refused.append(what)
+
+    run(lambda: transaction.get().join(Late()))
+    assert refused == ["tpc_begin", "commit", "tpc_vote", "tpc_finish"]
 
 
 @pytest.mark.parametrize("how", ["error", "doom", "vote", "finish"])

@@ -7,7 +7,13 @@ import pytest
 from .patched import Outcomes, names_in, run_patched
 
 HERE = Path(__file__).parent
-FILES = ("greenlet_cases.py", "pooled_cases.py", "arrival_cases.py", "random_programs.py")
+FILES = (
+    "greenlet_cases.py",
+    "pooled_cases.py",
+    "arrival_cases.py",
+    "ending_cases.py",
+    "random_programs.py",
+)
 
 
 @pytest.fixture(scope="module")

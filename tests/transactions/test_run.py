@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import transaction
 import ZODB
+import zope.event
+from nti.transactions.interfaces import AfterTransactionBegan
 from transaction.interfaces import AlreadyInTransaction, NoTransaction, TransientError
 from ZODB.POSException import ConflictError
 
@@ -321,6 +323,32 @@ def test_undo_logs_name_the_function(tmp_path: Any) -> None:
     run(put, 1)
     assert database.undoInfo()[0]["description"].endswith("test_run.put")
     database.close()
+
+
+def test_undo_logs_name_the_function_whose_hook_has_written(tmp_path: Any) -> None:
+    database = ZODB.DB(str(tmp_path / "data.fs"))
+    use_database(database)
+
+    def work() -> None:
+        transaction.get().addBeforeCommitHook(put, (1,))
+
+    run(work)
+    assert database.undoInfo()[0]["description"].endswith("work")
+    database.close()
+
+
+def test_a_subscriber_that_fails_when_it_begins_leaves_no_transaction(database: Any) -> None:
+    def fail(event: Any) -> None:
+        if isinstance(event, AfterTransactionBegan):
+            raise ZeroDivisionError
+
+    zope.event.subscribers.append(fail)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run(put, 1)
+    finally:
+        zope.event.subscribers.remove(fail)
+    assert transaction.manager.manager._txn is None
 
 
 def test_what_it_counts(database: Any) -> None:

@@ -19,6 +19,7 @@ from nti.appserver.transactions import (
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.instruments import LEASES, REFUSED_READS
 from nti.appserver.transactions.streaming import StreamExpired
+from nti.appserver.transactions.units import Unit
 
 Stored = Callable[[str], Any]
 
@@ -42,6 +43,29 @@ class Client:
 
         environ = {"REQUEST_METHOD": method, "PATH_INFO": "/s", "SCRIPT_NAME": ""}
         return TransactionMiddleware(self.app)(environ, start_response)
+
+
+class Chunks:
+    """Chunks that notice their end."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._chunks = iter((b"a", b"b"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Closing(list[bytes]):
+    """The same, all at once."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def put(value: Any) -> None:
@@ -207,6 +231,53 @@ def test_it_is_bounded_in_time(database: Any, monkeypatch: pytest.MonkeyPatch) -
         next(body)
     assert LEASES.value == before
     body.close()
+
+
+@pytest.mark.parametrize("kind", [Chunks, list])
+def test_what_the_server_does_not_take_is_closed(database: Any, kind: type) -> None:
+    """A header that it refuses, say."""
+    body: Any = Chunks() if kind is Chunks else Closing([b"all"])
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/", "SCRIPT_NAME": ""}
+
+    def app(environ: Any, start_response: Any) -> Any:
+        connection()
+        start_response("200 OK", [])
+        return body
+
+    def refuse(*args: Any) -> None:
+        raise ValueError("a bad header")
+
+    before = LEASES.value
+    with pytest.raises(ValueError, match="a bad header") as held:
+        TransactionMiddleware(app)(environ, refuse)
+    assert body.closed, held
+    assert LEASES.value == before
+
+
+def test_a_second_unit_of_work_that_cannot_begin_leaves_nothing(
+    database: Any, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage has gone away since the commit."""
+    body = Chunks()
+
+    def made(client: Client) -> Any:
+        put(1)
+        return body
+
+    def away(unit: Unit) -> None:
+        if unit._leases:
+            raise ConnectionError("away")
+
+    before = LEASES.value
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "refresh", away)
+        with pytest.raises(ConnectionError) as held:
+            Client(made).request()
+    assert body.closed, held
+    assert LEASES.value == before
+    assert transaction.manager.manager._txn is None
+    assert not transaction.manager.explicit
+    assert stored("x") == 1
 
 
 def test_one_that_is_never_closed_is_reported(

@@ -19,7 +19,7 @@ from nti.appserver.errors import AppServerError
 from nti.appserver.storage.errors import CommitInDoubt, away
 from nti.appserver.transactions.effects import EffectQueue
 from nti.appserver.transactions.instruments import ABORTED, COMMIT_SECONDS, COMMITTED
-from nti.appserver.transactions.shield import shielded
+from nti.appserver.transactions.shield import is_own_failure, shielded
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -59,7 +59,7 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         """
         unit = self.unit
         assert unit is not None
-        if not self._resources:
+        if not self._resources and not self._may_be_joined():
             self.commit()
             unit.take_effects()
             self._ended(COMMITTED)
@@ -67,7 +67,8 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         unit.annotate(self)
         began = perf_counter()
         self.commit()
-        COMMIT_SECONDS.observe(perf_counter() - began)
+        if unit.committed:
+            COMMIT_SECONDS.observe(perf_counter() - began)
         queue = unit.take_effects()
         self._ended(COMMITTED)
         if queue is not None:
@@ -84,12 +85,9 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         if unit is None:
             return
         queue = unit.take_effects()
-        if queue is None and not self._resources:
-            if self._is_anybody_told():
-                self.abort()
-            else:
-                self._free_manager()
-                self._synchronizers = _NoSynchronizers
+        if queue is None and not self._resources and not self._is_anybody_told():
+            self._free_manager()
+            self._synchronizers = _NoSynchronizers
             self._ended(self.outcome)
             return
         arrived = later = None
@@ -102,6 +100,11 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
         arrived = arrived or later
         if arrived is not None:
             raise arrived
+
+    def _may_be_joined(self) -> bool:
+        """Whether hooks or synchronizers may still write before it is committed."""
+        told = self._synchronizers
+        return bool(self._before_commit or (told is not _NoSynchronizers and told.data.data))
 
     def _is_anybody_told(self) -> bool:
         """Whether an abort with no data managers does more than end the transaction."""
@@ -134,7 +137,7 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             for each in managers:
                 each.tpc_vote(self)
                 self._voted[id(each)] = True
-            unit.arrived = shielded(unit, self._finish, managers)
+            unit.arrived = shielded(unit, self._finish, managers) or unit.arrived
         except BaseException as problem:
             arrived = shielded(unit, self._undo, managers)
             if arrived is not None and isinstance(problem, Exception):
@@ -159,32 +162,79 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
             unknown = InDoubt("the commit failed after the vote, and may be stored in part")
             raise (away(problem) or unknown) from problem
         self.status = Status.COMMITTED
-        if self.unit is not None:
-            self.unit.committed = True
-        self._complete()
+        unit = self.unit
+        assert unit is not None
+        unit.committed = True
+        unit.arrived = self._complete()
         self._callAfterCommitHooks(status=True)
 
     def _undo(self, managers: list[Any]) -> None:
+        leaving: BaseException | None = None
         try:
             self._cleanup(managers)
-        finally:
-            self._complete()
+        except BaseException as problem:
+            if not is_own_failure(problem):
+                leaving = problem
+        leaving = self._complete() or leaving
+        if leaving is not None:
+            raise leaving
 
-    def _complete(self) -> None:
-        """Tell the synchronizers that it has ended. It has: what fails in them is only logged."""
+    def _cleanup(self, managers: list[Any]) -> None:
+        """Undo all, whatever one of them raises: each may hold a lock.
+
+        :raises BaseException: the first that is no mere error, when all is undone.
+        """
+        steps = [(each, "abort") for each in managers if id(each) not in self._voted]
+        steps += [(each, "tpc_abort") for each in managers]
+        leaving: BaseException | None = None
+        for each, step in steps:
+            try:
+                getattr(each, step)(self)
+            except BaseException as problem:
+                logger.exception("%s failed in %r", step, each)
+                if not isinstance(problem, Exception):
+                    leaving = leaving or problem
+        if leaving is not None:
+            raise leaving
+
+    def _complete(self) -> BaseException | None:
+        """Tell the synchronizers that it has ended. It has: what fails in them is only logged.
+
+        :returns: what ends the process, to be raised when all is done.
+        """
+        leaving: BaseException | None = None
         for reference in self._synchronizers.as_weakref_list():
             each = reference()
             try:
                 if each is not None:
                     each.afterCompletion(self)
-            except Exception:
+            except BaseException as problem:
                 logger.exception("%r failed after the end of a transaction", each)
+                if not is_own_failure(problem):
+                    leaving = leaving or problem
         self._synchronizers = _NoSynchronizers
+        return leaving
+
+    def _callAfterCommitHooks(self, status: bool = True) -> None:
+        """Call them, shielded: `transaction` would log a kill as a hook's failure, and go on.
+
+        :raises BaseException: what arrived meanwhile, if the commit has failed;
+            else it is the unit's `arrived`.
+        """
+        if not self._after_commit:
+            return
+        unit = self.unit
+        arrived = shielded(unit, super()._callAfterCommitHooks, status)
+        if arrived is None:
+            return
+        if not status or unit is None:
+            raise arrived
+        unit.arrived = unit.arrived or arrived
 
 
-def begin_attempt(tx: Any, unit: "Unit") -> UnitTransaction:
+def begin_attempt(tx: Any, unit: "Unit") -> None:
     """Make the transaction that the loop has just begun the unit's own."""
     tx.__class__ = UnitTransaction
     tx.unit = unit
+    unit.transaction = tx
     unit.refresh()
-    return tx  # type: ignore[no-any-return]

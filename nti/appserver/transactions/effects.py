@@ -19,7 +19,7 @@ from transaction.interfaces import NoTransaction
 
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.instruments import EFFECTS_DONE, EFFECTS_FAILED
-from nti.appserver.transactions.shield import shielded
+from nti.appserver.transactions.shield import is_own_failure, shielded
 
 if TYPE_CHECKING:
     from nti.appserver.transactions.units import Unit
@@ -124,7 +124,9 @@ class EffectQueue:
 
     def after_commit(self, success: bool) -> None:
         """The hook by which a transaction that is not ours tells of its end."""
-        _perform(self.of_commit if success else self.of_abort, None)
+        arrived = shielded(None, _perform, self.of_commit if success else self.of_abort, None)
+        if arrived is not None:
+            raise arrived
 
 
 class _Savepoint:
@@ -150,8 +152,9 @@ def _queue() -> EffectQueue | None:
         tx = unit.transaction
         if tx is None:
             return None
-        queue = unit.effects = EffectQueue(unit.manager, unit)
-        tx.join(queue)
+        queue = EffectQueue(unit.manager, unit)
+        tx.join(queue)  # fails once the commit has begun
+        unit.effects = queue
     return queue
 
 
@@ -177,15 +180,23 @@ def _foreign_queue() -> EffectQueue | None:
 
 
 def _perform(calls: list[Call], unit: "Unit | None") -> None:
-    """Call each; what fails is logged and counted."""
+    """Call each, shielded; what fails, by a timeout of its own, too, is logged and counted.
+
+    :raises BaseException: what ends the process; all have been called by then.
+    """
+    leaving: BaseException | None = None
     for func, args in calls:
         try:
             func(*args)
-        except Exception:
+        except BaseException as problem:
             EFFECTS_FAILED.inc()
             logger.exception(
                 "effect %r failed, of %s", func, unit.label if unit is not None else "a transaction"
             )
+            if not is_own_failure(problem):
+                leaving = leaving or problem
         else:
             EFFECTS_DONE.inc()
     calls.clear()
+    if leaving is not None:
+        raise leaving

@@ -71,6 +71,8 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
             if unit.transaction is not None:  # the loop lets kills and timeouts through
                 unit.transaction.outcome = FAILED
                 unit.transaction.nti_abort()
+            elif unit.manager._txn is not None:  # a subscriber to its begin has failed
+                unit.manager._txn.abort()
             raise
         if unit.arrived is not None:
             raise unit.arrived
@@ -91,7 +93,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         unit.attempts_left = attempts_remaining
 
     def run_handler(self, unit: "Unit", func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        unit.transaction = begin_attempt(unit.manager._txn, unit)
+        begin_attempt(unit.manager._txn, unit)
         result = func(*args)
         if unit.refused is not None:  # by an object; it was swallowed, or raised elsewhere
             refused, unit.refused = unit.refused, None

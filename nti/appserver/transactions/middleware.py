@@ -155,16 +155,20 @@ class Exchange:
         """Call the server's start_response; what it is to send."""
         answer = self._answer
         self._sending = True
+        body = answer.result
         if answer.rest is not None:
-            body = StreamedBody(self._unit, answer.chunks, answer.rest, answer.result)
-            body.begin()
-            self._start_response(answer.status, answer.headers)
-            return body
+            body = StreamedBody(self._unit, answer.chunks, answer.rest, body).begin()
         if answer.status is not None:
-            write = self._start_response(answer.status, answer.headers)
-            for chunk in answer.chunks:
-                write(chunk)
-        return answer.result  # type: ignore[no-any-return]
+            try:
+                write = self._start_response(answer.status, answer.headers)
+                if answer.rest is None:
+                    for chunk in answer.chunks:
+                        write(chunk)
+            except BaseException:  # the server refuses a header, or the client has gone
+                if hasattr(body, "close"):
+                    body.close()
+                raise
+        return body  # type: ignore[no-any-return]
 
     # -- one attempt, in the loop
 

@@ -65,3 +65,14 @@ def shielded(unit: "Unit | None", func: Callable[..., object], *args: Any) -> Ba
     if failed:
         raise failed.pop()
     return arrived
+
+
+def is_own_failure(problem: BaseException) -> bool:
+    """Whether what a shielded call has raised says no more than that it failed.
+
+    A timeout or a kill is one there, since none from outside gets in. The others
+    (`KeyboardInterrupt`, `SystemExit`) are meant for the whole process.
+    """
+    return isinstance(problem, Exception) or (
+        GREENLETS and isinstance(problem, (gevent.GreenletExit, gevent.Timeout))
+    )

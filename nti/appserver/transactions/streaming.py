@@ -56,14 +56,23 @@ class StreamedBody:
         self._was_explicit = False
 
     def begin(self) -> "StreamedBody":
-        """Begin the second unit of work; the first has committed, and its greenlet left it."""
+        """Begin the second unit of work; the first has committed, and its greenlet left it.
+
+        :raises BaseException: it could not begin; then it is over, and all is closed.
+        """
         unit = self._unit
         self._until = monotonic() + self._seconds
         self._was_explicit = unit.manager.explicit
         unit.manager.explicit = True
-        unit.transaction = begin_attempt(unit.manager.begin(), unit)
-        self._timer = self._start_timer()
         self._begun = True
+        try:
+            begin_attempt(unit.manager.begin(), unit)
+        except BaseException:  # the storage is away, say
+            if unit.transaction is None and unit.manager._txn is not None:
+                unit.manager._txn.abort()
+            self.close()
+            raise
+        self._timer = self._start_timer()
         return self
 
     @property
