@@ -2,12 +2,15 @@
 
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 import transaction
 import ZODB
+import zope.sqlalchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, scoped_session, sessionmaker
 from transaction.interfaces import TransientError
 from webtest import TestApp
 from webtest.lint import middleware as lint
@@ -24,6 +27,7 @@ from nti.appserver.transactions import (
 )
 from nti.appserver.transactions.instruments import REFUSED_READS, UNAVAILABLE
 from nti.appserver.transactions.paste import filter_app
+from nti.appserver.transactions.reading import WriteInRead
 
 from .conftest import join
 
@@ -179,6 +183,105 @@ def test_a_reading_request_may_say_that_it_writes(stored: Stored) -> None:
 
     serve(body).get("/")
     assert stored("x") == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_hooks_of_a_request_are_called_whether_it_reads_or_not(database: Any, method: str) -> None:
+    seen: list[Any] = []
+
+    def body(environ: dict[str, Any]) -> bytes:
+        transaction.get().addBeforeCommitHook(seen.append, ("before",))
+        transaction.get().addAfterCommitHook(seen.append)
+        return b"done"
+
+    serve(body).request("/", method=method)
+    assert seen == ["before", True]
+
+
+def test_what_a_hook_of_a_reading_request_writes_is_reported_and_discarded(
+    stored: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body(environ: dict[str, Any]) -> bytes:
+        transaction.get().addBeforeCommitHook(put, (environ,))
+        return b"done"
+
+    assert serve(body).get("/").body == b"done"
+    assert "GET / should only read" in caplog.text
+    assert stored("x") is None
+    configure(Settings(strict_reads=True))
+    with pytest.raises(WriteInRead):
+        serve(body).get("/")
+    assert stored("x") is None
+
+
+def test_a_reading_request_that_aborts_calls_no_hook_before_a_commit(database: Any) -> None:
+    seen: list[str] = []
+
+    def body(environ: dict[str, Any]) -> bytes:
+        transaction.get().addBeforeCommitHook(seen.append, ("before",))
+        return b"done"
+
+    serve(body, status="404 Not Found").get("/", status=404)
+    assert seen == []
+
+
+class Base(DeclarativeBase):
+    """What tables derive from."""
+
+
+class Row(Base):
+    """A row."""
+
+    __tablename__ = "rows"
+    value: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+def rows() -> Iterator[Any]:
+    """A database of SQL, whose sessions join transactions."""
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.StaticPool)
+    Base.metadata.create_all(engine)
+    sessions = scoped_session(sessionmaker(bind=engine))
+    zope.sqlalchemy.register(sessions)
+    yield sessions
+    sessions.remove()
+    engine.dispose()
+
+
+def test_reading_rows_is_no_write(rows: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Though the session joins the transaction for that."""
+    configure(Settings(strict_reads=True))
+    seen: list[str] = []
+
+    def body(environ: dict[str, Any]) -> bytes:
+        on_commit(seen.append, environ["PATH_INFO"])
+        return str(rows.query(Row).count()).encode()
+
+    def chunks(environ: dict[str, Any]) -> Iterator[bytes]:
+        for _ in range(2):
+            yield str(rows.query(Row).count()).encode()
+
+    assert serve(lambda environ: str(rows.query(Row).count()).encode()).get("/").body == b"0"
+    assert serve(body).get("/effect").body == b"0"
+    assert seen == ["/effect"]
+    assert serve(chunks).get("/").body == b"00"
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_row_that_a_reading_request_adds_is_a_write(rows: Any, flush: bool) -> None:
+    def body(environ: dict[str, Any]) -> bytes:
+        rows.add(Row(value=1))
+        if flush:
+            rows.flush()
+        return b"done"
+
+    configure(Settings(strict_reads=True))
+    with pytest.raises(WriteInRead):
+        serve(body).get("/")
+    assert serve(lambda environ: str(rows.query(Row).count()).encode()).get("/").body == b"0"
+    serve(body).post("/")
+    assert serve(lambda environ: str(rows.query(Row).count()).encode()).get("/").body == b"1"
 
 
 def test_a_reading_request_may_have_effects(

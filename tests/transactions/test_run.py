@@ -31,6 +31,7 @@ from nti.appserver.transactions.instruments import (
     COMMITTED,
     CONFLICTS,
     FAILED,
+    UNAVAILABLE,
 )
 from nti.appserver.transactions.loop import LONGEST_BACKOFF, UnitLoop
 
@@ -358,6 +359,14 @@ def test_what_it_counts(database: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
     assert (COMMITTED.value, ABORTED.value, FAILED.value) == tuple(n + 1 for n in before)
+
+
+def test_a_unit_of_work_that_conflicts_to_the_last_is_counted(database: Any) -> None:
+    conflicts = CONFLICTS.labels("TransientError")
+    before = UNAVAILABLE.value, conflicts.value
+    with pytest.raises(TransientError):
+        run(lambda: join("tpc_vote"), attempts=3)
+    assert (UNAVAILABLE.value, conflicts.value) == (before[0] + 1, before[1] + 3)
 
 
 def test_commits_that_write_are_timed(database: Any) -> None:

@@ -112,6 +112,7 @@ class _Exchange:
             equip(request)
             if number == 0:
                 self._first(request)
+                unit.attempts_left = self._attempts - 1
             try:
                 response = self._router.invoke_request(request)
                 problem = getattr(request, "exception", None)

@@ -18,7 +18,8 @@ from pyramid.util import DottedNameResolver
 from nti.appserver.pyramid.request import equip
 from nti.appserver.pyramid.retries import mark
 from nti.appserver.transactions.current import slot
-from nti.appserver.transactions.loop import loop_of
+from nti.appserver.transactions.instruments import FAILED
+from nti.appserver.transactions.loop import loop_of, note_conflict
 from nti.appserver.transactions.middleware import READS, runs_elsewhere
 from nti.appserver.transactions.streaming import StreamedBody, pull_first
 from nti.appserver.transactions.units import Unit, raw_manager
@@ -167,10 +168,13 @@ class _Attempt:
 
     def _note_conflict(self, problem: BaseException) -> None:
         """An exception view has answered an error; it may be worth another attempt."""
-        tx = self._unit.transaction
-        if tx is not None and tx.isRetryableError(problem):
-            self._unit.conflict = problem
-            mark(problem)
+        unit = self._unit
+        tx = unit.transaction
+        if tx is None or problem is unit.refused or not tx.isRetryableError(problem):
+            return  # what an object has refused is raised again
+        tx.outcome = FAILED
+        note_conflict(unit, problem)
+        mark(problem)
 
     def _user(self) -> str | None:
         return self._request.authenticated_userid  # type: ignore[no-any-return]

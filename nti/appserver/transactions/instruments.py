@@ -8,7 +8,8 @@ nti_transactions_conflicts_total{class}
 nti_transactions_commit_seconds
     How long two-phase commits took, of units of work that had written.
 nti_transactions_unavailable_total
-    Units of work that conflicted until their attempts or their deadline ended.
+    Units of work that conflicted until their attempts or their deadline ended,
+    or whose body could not be replayed.
 nti_transactions_refused_reads_total
     GET and HEAD requests that wrote, and whose writes were discarded.
 nti_transactions_leases

@@ -19,11 +19,10 @@ from nti.transactions.loop import TransactionLoop
 from perfmetrics.clientstack import ClientStack  # type: ignore[import-untyped]
 from transaction.interfaces import AlreadyInTransaction
 
-from nti.appserver.errors import AppServerError
 from nti.appserver.transactions.commit import begin_attempt
 from nti.appserver.transactions.current import slot
-from nti.appserver.transactions.databases import settings_of_process
-from nti.appserver.transactions.instruments import CONFLICTS, FAILED, REFUSED_READS
+from nti.appserver.transactions.instruments import CONFLICTS, FAILED, UNAVAILABLE
+from nti.appserver.transactions.reading import discards_writes
 from nti.appserver.transactions.turns import next_turn
 
 if TYPE_CHECKING:
@@ -40,10 +39,6 @@ LONGEST_BACKOFF = 0.1
 
 #: Data managers that a report about a reading request's writes names.
 _NAMED = 5
-
-
-class WriteInRead(AppServerError):
-    """A request that should only read, GET or HEAD, has written; see `strict_reads`."""
 
 
 class UnitLoop(TransactionLoop):  # type: ignore[misc]
@@ -103,10 +98,16 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         return result
 
     def should_veto_commit(self, result: Any, unit: "Unit", *_: Any) -> bool:
-        return unit.veto is not None and bool(unit.veto(result))
+        if unit.veto is not None and unit.veto(result):
+            return True
+        if not unit.reading:
+            return False
+        assert unit.transaction is not None
+        unit.transaction._callBeforeCommitHooks()  # they may write
+        return discards_writes(unit)
 
     def should_abort_due_to_no_side_effects(self, unit: "Unit", *_: Any) -> bool:
-        """Whether a reading unit of work is over; effects alone are no write.
+        """Whether a reading unit of work is over; effects and hooks alone are no write.
 
         :raises WriteInRead: it has written, and the setting `strict_reads` refuses that.
         """
@@ -114,22 +115,9 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
             return False
         tx = unit.transaction
         assert tx is not None
-        if not tx._resources:
+        if tx._resources and discards_writes(unit):
             return True
-        writes = tx.writes()
-        if not writes:
-            return False
-        REFUSED_READS.inc()
-        shown = ", ".join(map(repr, writes[:_NAMED]))
-        message = f"{unit.label} should only read, and {len(writes)} data managers joined: {shown}"
-        if settings_of_process().strict_reads:
-            raise WriteInRead(message)
-        logger.warning(
-            "%s; what it wrote is discarded. Use another method, or call "
-            "nti.appserver.transactions.allow_writes()",
-            message,
-        )
-        return True
+        return unit.effects is None and not tx._before_commit and not tx._after_commit
 
     def _retryable(self, tx: Any, exc_info: Any) -> bool:
         """Whether to try again, asked while the data managers still know; counts a conflict."""
@@ -137,15 +125,7 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         unit = tx.unit
         if unit is None or unit.committed or not super()._retryable(tx, exc_info):
             return False
-        CONFLICTS.labels(type(exc_info[1]).__name__).inc()
-        unit.conflict = exc_info[1]
-        if time.monotonic() > unit.deadline:
-            logger.warning("%s conflicts, and its deadline is over", unit.label)
-            return False
-        if unit.replayable is not None and not unit.replayable():
-            return False
-        unit.behind = [lease.source for lease in unit.leases()]
-        return True
+        return note_conflict(unit, exc_info[1])
 
     @staticmethod
     def _sleep(seconds: float) -> None:
@@ -160,6 +140,26 @@ class UnitLoop(TransactionLoop):  # type: ignore[misc]
         if unit.turn is None:
             time.sleep(shortened(seconds))
         unit.catch_up()
+
+
+def note_conflict(unit: "Unit", problem: BaseException) -> bool:
+    """Count and remember a transient error; whether there may be another attempt."""
+    CONFLICTS.labels(type(problem).__name__).inc()
+    unit.conflict = problem
+    unit.behind = [lease.source for lease in unit.leases()]
+    if _may_try_again(unit):
+        return True
+    UNAVAILABLE.inc()
+    return False
+
+
+def _may_try_again(unit: "Unit") -> bool:
+    if not unit.attempts_left:
+        return False
+    if time.monotonic() > unit.deadline:
+        logger.warning("%s conflicts, and its deadline is over", unit.label)
+        return False
+    return unit.replayable is None or unit.replayable()
 
 
 def shortened(seconds: float) -> float:

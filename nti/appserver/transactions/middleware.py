@@ -17,7 +17,6 @@ from nti.appserver.settings import Settings
 from nti.appserver.storage.errors import away
 from nti.appserver.transactions.bodies import ReplayInput
 from nti.appserver.transactions.databases import configure, settings_of_process
-from nti.appserver.transactions.instruments import UNAVAILABLE
 from nti.appserver.transactions.loop import loop_of
 from nti.appserver.transactions.streaming import StreamedBody, pull_first
 from nti.appserver.transactions.units import Unit
@@ -302,7 +301,6 @@ def fault_of(problem: BaseException, unit: Unit) -> HTTPFault:
         if problem.status >= 500:
             logger.warning("%s: %s", unit.label, problem)
         return problem
-    UNAVAILABLE.inc()
     if (fault := away(problem)) is not None:
         logger.warning("%s: %s (%s)", unit.label, fault, problem)
         return fault
