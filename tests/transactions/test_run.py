@@ -11,6 +11,7 @@ import transaction
 import ZODB
 import zope.event
 from nti.transactions.interfaces import AfterTransactionBegan
+from persistent.mapping import PersistentMapping
 from transaction.interfaces import AlreadyInTransaction, NoTransaction, TransientError
 from ZODB.POSException import ConflictError
 
@@ -21,6 +22,7 @@ from nti.appserver.transactions import (
     configure,
     connection,
     instruments,
+    on_commit,
     run,
     use_database,
 )
@@ -224,6 +226,43 @@ def test_a_nested_run_on_another_manager_is_a_unit_of_work_of_its_own(stored: St
     with pytest.raises(ValueError, match="outer fails"):
         run(outside)
     assert stored("x") == "inner"
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_nested_run_joins_the_unit_of_work_of_its_manager_however_far_out(
+    database: Any, stored: Stored, written: bool
+) -> None:
+    other = transaction.TransactionManager()
+    order: list[str] = []
+    run(put, PersistentMapping())
+
+    def inner(between: Any) -> None:
+        mine = stored("x")
+        assert mine._p_jar is not between._p_jar
+        mine["outer"] = 1
+        on_commit(order.append, "outer")
+        between["y"] = 2  # no foreign object: its unit of work is around this one
+        run(on_commit, order.append, "between", manager=other)
+
+    def middle() -> None:
+        root = connection().root()
+        run(inner, root)
+        assert connection() is root._p_jar
+        order.append("middle")
+
+    def outer() -> None:
+        if written:
+            stored("x")["before"] = 0
+        run(middle, manager=other)
+        order.append("last")
+
+    run(outer, attempts=1)
+    assert order == ["middle", "between", "last", "outer"]
+    assert stored("y") == 2
+    assert run(lambda: dict(stored("x"))) == {
+        "outer": 1,
+        **({"before": 0} if written else {}),
+    }
 
 
 def test_the_transaction_is_explicit_and_ends_with_the_unit_of_work() -> None:

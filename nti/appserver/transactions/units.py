@@ -7,7 +7,7 @@ It belongs to the greenlet that runs it. Waiting is safe anywhere in it.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import transaction
 
@@ -205,10 +205,38 @@ def run(func: Callable[..., T], *args: Any, attempts: int | None = None, manager
     """
     raw = raw_manager(manager)
     outer = slot.unit
-    if outer is not None and outer.manager is raw and outer.transaction is not None:
-        return func(*args)
+    while outer is not None:
+        if outer.manager is raw and outer.transaction is not None:
+            return func(*args) if outer is slot.unit else _join(outer, func, args)
+        outer = outer.outer
     unit = Unit(raw, describe(func))
     return carry_out(unit, func, args, attempts)
+
+
+class _Joined:
+    """Stands for a unit of work further out, while a nested `run` takes part in it.
+
+    Between the two are units of work of other managers; what they have leased stays usable.
+    """
+
+    def __init__(self, unit: Unit, inner: Unit | None) -> None:
+        self.__dict__.update(unit=unit, outer=inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["unit"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["unit"], name, value)
+
+
+def _join(unit: Unit, func: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Call `func` as a part of a unit of work that is not the innermost."""
+    inner = slot.unit
+    slot.unit = cast(Unit, _Joined(unit, inner))
+    try:
+        return func(*args)
+    finally:
+        slot.unit = inner
 
 
 def carry_out(
