@@ -1,6 +1,7 @@
 """Requests of Pyramid applications as units of work; each semantic with a test named after it."""
 
 from collections.abc import Callable
+from threading import Thread
 from time import monotonic
 from typing import Any
 
@@ -480,6 +481,30 @@ def test_it_may_be_switched_off_for_a_request(serve: Serve) -> None:
         return Response("done")
 
     serve(view, **{"tm.activate_hook": lambda request: False}).post("/")
+
+
+def test_transactions_of_its_own_see_what_is_stored_when_they_begin(
+    serve: Serve, stored: Stored
+) -> None:
+    """Of a request for which it is switched off."""
+    seen: list[Any] = []
+
+    def view(request: Any) -> Response:
+        leased = pyramid_zodbconn.get_connection(request)
+        with transaction.manager:
+            seen.append(leased.root().get("x"))
+        other = Thread(target=run, args=(put, request, len(seen)))
+        other.start()
+        other.join(30)
+        with transaction.manager:
+            seen.append(leased.root().get("x"))
+            leased.root()["y"] = 2
+        return Response("done")
+
+    run(put, None, 0)  # its connection is not new
+    serve(view, **{"tm.activate_hook": lambda request: False}).post("/")
+    assert seen == [0, 1]
+    assert stored("y") == 2
 
 
 def test_view_predicates(serve: Serve) -> None:

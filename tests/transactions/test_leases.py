@@ -172,6 +172,56 @@ def test_a_lease_that_is_not_given_back_is_reported_with_where_it_was_taken(
     run(connection)
 
 
+@pytest.fixture
+def lose() -> Iterator[Callable[[], None]]:
+    """Loses a lease of this thread's manager, which only a collection of garbage ends."""
+
+    def lose() -> None:
+        unit = Unit().start()
+        unit.connection()
+        unit.leave()
+        unit.me = unit  # type: ignore[attr-defined]
+
+    gc.disable()
+    yield lose
+    gc.enable()
+
+
+def test_a_lost_lease_that_is_collected_ends_no_later_transaction(
+    database: Any, lose: Callable[[], None]
+) -> None:
+    lose()
+    before = LEASES.value
+
+    def work() -> None:
+        connection().root()["x"] = 1
+        gc.collect()
+        assert LEASES.value == before
+
+    run(work)
+    assert run(lambda: connection().root()["x"]) == 1
+
+
+def test_a_lost_lease_may_be_collected_while_somebody_joins_the_queue(
+    database: Any, lose: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever that makes may collect garbage, and so give back what was lost."""
+
+    class Threading:
+        @staticmethod
+        def Lock() -> Any:
+            gc.collect()
+            return threading.Lock()
+
+    configure(Settings(connection_limit=1, connection_wait=20))
+    lose()
+    monkeypatch.setattr("nti.appserver.transactions.leases.threading", Threading)
+    waiting = threading.Thread(target=run, args=(connection,), daemon=True)
+    waiting.start()
+    waiting.join(30)
+    assert not waiting.is_alive(), "it waits for what it holds itself"
+
+
 def test_the_pool_has_room_for_all_leases(caplog: pytest.LogCaptureFixture) -> None:
     database = ZODB.DB(None)
     use_database(database)
@@ -214,6 +264,21 @@ def test_an_object_changed_after_its_unit_of_work_is_refused(database: Any) -> N
         root["x"] = 1
     assert run(lambda: connection().root().get("x")) is None, "it stayed in memory"
     run(put_thing)
+
+
+def test_a_change_that_no_transaction_takes_is_forgotten(database: Any) -> None:
+    """It is in memory alone, in a connection that the next unit of work leases."""
+
+    def late(succeeded: bool, root: Any) -> None:
+        root["late"] = 1  # changes its data, then tells its connection
+
+    def work() -> None:
+        root = connection().root()
+        root["x"] = 1
+        transaction.get().addAfterCommitHook(late, (root,))
+
+    run(work)
+    assert run(lambda: dict(connection().root())) == {"x": 1}
 
 
 def test_an_object_read_by_another_unit_of_work_is_reported(
@@ -319,6 +384,29 @@ def test_an_object_of_a_mounted_database_belongs_to_its_unit_of_work(
             run(elsewhere)
         assert len(failed) == number + 1
     assert run(lambda: mounted().value) == 0, "it stayed in memory"
+
+
+def test_debug_mode_reports_kept_objects_of_a_mounted_database(mounted: Callable[[], Any]) -> None:
+    configure(Settings(debug_units=True))
+    before = KEPT_OBJECTS.value
+    kept = run(mounted)
+    assert KEPT_OBJECTS.value == before + 1
+    assert kept is not None
+
+
+def test_a_mounted_database_still_in_a_transaction_is_given_back(
+    mounted: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something has changed an object after the commit, say."""
+    before = LEASES.value
+    unit = Unit().start()
+    thing = unit.connection("beside").root()["thing"]
+    transaction.begin()
+    thing.value = 5
+    unit.end()
+    assert "given back while its transaction ran" in caplog.text
+    assert LEASES.value == before
+    assert run(lambda: mounted().value) == 0
 
 
 @pytest.mark.parametrize("kind", ["mapping", "file", "demo"])

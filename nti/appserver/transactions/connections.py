@@ -128,7 +128,11 @@ class LeasedConnection(Connection):  # type: ignore[misc]
                 super().register(obj)  # it may be changed in memory already; the abort undoes that
                 unit.refused = ConflictError(object=obj)
                 raise unit.refused
-        super().register(obj)
+        try:
+            super().register(obj)
+        except BaseException:  # no transaction is under way, say; it is changed in memory already
+            self._spoiled += (obj._p_oid,)
+            raise
 
     def _is_ours(self) -> bool:
         inner = slot.unit
@@ -184,12 +188,16 @@ class _NoManager:
 
 
 def lend(connection: Any, unit: "Unit") -> None:
-    """Open a connection that `take_back` has closed, and those beside it, for a unit of work."""
-    connection.open(_NoManager)
+    """Open a connection that `take_back` has closed, and those beside it, for a unit of work.
+
+    Outside of its transaction others may begin and end some: its manager tells of these.
+    """
+    by_manager = unit.transaction is None
+    connection.open(unit.manager if by_manager else _NoManager)
     for each in connection.connections.values():
         each.unit = unit
         each.transaction_manager = unit.manager
-        each.is_registered = False
+        each.is_registered = by_manager
         each.newTransaction(None)
 
 
@@ -231,8 +239,12 @@ def report_kept(connection: Any, unit: "Unit | None") -> list[Any]:
     """
     connection.cacheMinimize()
     gc.collect()
-    root = connection._cache.get(z64)
-    kept = [obj for obj in connection._cache.cache_data.values() if obj is not root]
+    kept = [
+        obj
+        for each in connection.connections.values()
+        for oid, obj in each._cache.cache_data.items()
+        if oid != z64
+    ]
     if kept:
         KEPT_OBJECTS.inc(len(kept))
         named = ", ".join(f"{type(obj).__name__} {oid_repr(obj._p_oid)}" for obj in kept[:_NAMED])

@@ -3,7 +3,8 @@
 A unit of work takes at most one lease of a database, when it first asks for a
 connection, and gives it back at its end; connections to the other databases of
 a multi-database hang on it. When all are taken it waits its turn. `take` is the
-only place that waits; the mutex is never held across a wait.
+only place that waits. The mutex is never held across a wait, nor while anything
+is made or called that may collect garbage: a lost lease needs it for its end.
 """
 
 import contextlib
@@ -153,7 +154,7 @@ class Leases:
     def lose(self, connection: Any) -> None:
         """Do without a connection that is garbage; the pool has forgotten it already."""
         with contextlib.suppress(Exception):
-            connection.transaction_manager.abort()
+            _end_transaction(connection)
         with contextlib.suppress(Exception):
             part(connection)
             connection._release_resources()
@@ -162,12 +163,17 @@ class Leases:
 
     def _reserve(self) -> None:
         settings = self._settings()
+        limit = settings.connection_limit
         with self._mutex:
-            if self._count < settings.connection_limit and not self._waiting:
+            if self._count < limit and not self._waiting:
                 self._count += 1
                 return
-            turn = threading.Lock()
-            turn.acquire()
+        turn = threading.Lock()
+        turn.acquire()
+        with self._mutex:
+            if self._count < limit and not self._waiting:
+                self._count += 1
+                return
             self._waiting.append(turn)
         began = monotonic()
         try:
@@ -195,11 +201,13 @@ class Leases:
             return False
 
     def _release(self) -> None:
+        limit = self._settings().connection_limit
         with self._mutex:
-            if self._waiting and self._count <= self._settings().connection_limit:
-                self._waiting.popleft().release()
-            else:
+            if not self._waiting or self._count > limit:
                 self._count -= 1
+                return
+            turn = self._waiting.popleft()
+        turn.release()
 
 
 def _prepare(db: Any, limit: int) -> None:
@@ -221,12 +229,21 @@ def _leases_of(connection: Any) -> Iterable[Lease]:
 def _close(connection: Any, debug: bool) -> None:
     """Close a connection and those beside it; of one still in a transaction that is aborted."""
     unit = getattr(connection, "unit", None)
-    if not connection._needs_to_join:
-        logger.error("a connection was given back while its transaction ran; aborting that")
-        connection.transaction_manager.abort()
+    _end_transaction(connection)
     if debug:
         report_kept(connection, unit)
     take_back(connection)
+
+
+def _end_transaction(connection: Any) -> None:
+    """Abort the transaction that a connection, or one beside it, is still part of.
+
+    Another one of the same manager is left alone: it may be a later unit of work's.
+    """
+    for each in connection.connections.values():
+        if not each._needs_to_join:
+            logger.error("a connection was given back while its transaction ran; aborting that")
+            each.transaction_manager.abort()
 
 
 def _caller() -> list[tuple[Any, int]]:
