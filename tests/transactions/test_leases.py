@@ -222,6 +222,30 @@ def test_a_lost_lease_may_be_collected_while_somebody_joins_the_queue(
     assert not waiting.is_alive(), "it waits for what it holds itself"
 
 
+def test_a_connection_that_cannot_be_closed_fails_no_unit_of_work(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has committed by then."""
+    before = LEASES.value
+    broken: list[Any] = []
+
+    def away() -> None:
+        raise ConnectionError("away")
+
+    def work() -> str:
+        leased = connection()
+        leased.root()["x"] = 1
+        leased._storage.afterCompletion = away
+        broken.append(leased)
+        return "done"
+
+    configure(Settings(connection_limit=1, connection_wait=20))
+    assert run(work) == "done"
+    assert LEASES.value == before
+    assert "ConnectionError: away" in caplog.text
+    assert run(lambda: (connection() is broken[0], connection().root()["x"])) == (False, 1)
+
+
 def test_the_pool_has_room_for_all_leases(caplog: pytest.LogCaptureFixture) -> None:
     database = ZODB.DB(None)
     use_database(database)

@@ -111,10 +111,16 @@ class Leases:
         return Lease(self, connection)
 
     def give_back(self, lease: Lease, connection: Any) -> None:
-        """Close a connection, whose place goes to who waits longest."""
+        """Close a connection, whose place goes to who waits longest.
+
+        What fails in that is only logged, since the commit has been made by then.
+        """
         try:
             _close(connection, self._settings().debug_units)
             self._idle.append(connection)
+        except Exception:  # the storage has gone away, say
+            logger.exception("a database connection could not be closed; there will be a new one")
+            _discard(connection)
         finally:
             LEASES.dec()
             self._release()
@@ -155,9 +161,7 @@ class Leases:
         """Do without a connection that is garbage; the pool has forgotten it already."""
         with contextlib.suppress(Exception):
             _end_transaction(connection)
-        with contextlib.suppress(Exception):
-            part(connection)
-            connection._release_resources()
+        _discard(connection)
         LEASES.dec()
         self._release()
 
@@ -233,6 +237,13 @@ def _close(connection: Any, debug: bool) -> None:
     if debug:
         report_kept(connection, unit)
     take_back(connection)
+
+
+def _discard(connection: Any) -> None:
+    """Do without a connection, whatever state it is in."""
+    with contextlib.suppress(Exception):
+        part(connection)
+        connection._release_resources()
 
 
 def _end_transaction(connection: Any) -> None:
