@@ -92,6 +92,22 @@ def test_a_file_gives_settings_and_the_applications_own_keys(tmp_path: Path) -> 
     assert configured.settings_in_use().attempts == 9
 
 
+def keys(global_config: dict[str, str], **settings: Any) -> Any:
+    """As a Pyramid application's: answers with the names of what it was given."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [" ".join(sorted(settings)).encode()]
+
+    return application
+
+
+def test_an_application_is_not_given_the_files_keys_that_are_settings(tmp_path: Path) -> None:
+    text = INI.replace("{module}:main", "{module}:keys").format(module=__name__)
+    (tmp_path / "site.ini").write_text(text)
+    assert TestApp(make_app("site.ini")).get("/").text == "appserver.settings my.key"
+
+
 def test_an_application_of_its_own_in_a_file_is_wrapped(tmp_path: Path) -> None:
     text = INI.replace("appserver.settings = none\n", "").format(module=__name__ + ":plain")
     (tmp_path / "site.ini").write_text(text.replace(":plain:main", ":plain"))

@@ -122,6 +122,9 @@ def _made(
 
     found = named(settings.application, "application")
     database = open_for(settings)
-    conf = {**local_conf, SETTINGS_KEY: settings}
+    conf: dict[str, Any] = {
+        key: value for key, value in local_conf.items() if not key.startswith(INI_PREFIX)
+    }
+    conf[SETTINGS_KEY] = settings
     application = application_from(found, settings.application, global_conf, conf)
     return AppServer(application, settings, database=database)
