@@ -66,6 +66,22 @@ def test_it_needs_to_know_whom_to_tell(tmp_path: Path) -> None:
     done = reload(tmp_path)
     assert done.returncode == 1
     assert "no worker has written to" in done.stderr
+    assert "name the site's var with --var" in done.stderr
+
+
+def test_where_nothing_runs_any_more_no_process_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "var" / "run" / "ops").mkdir(parents=True)
+    done = reload(tmp_path)
+    assert done.returncode == 1
+    assert "no worker runs on var/run/ops; run it in the site's folder" in done.stderr
+
+
+def test_a_process_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    done = reload(tmp_path, "--pid", ended.pid)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: there is no process {ended.pid}\n"
 
 
 def test_a_gunicorn_without_records_is_told_all_the_same(site: Site, tmp_path: Path) -> None:

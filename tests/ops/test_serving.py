@@ -156,6 +156,17 @@ def test_status_without_a_site(tmp_path: Path) -> None:
     done = subprocess.run(STATUS, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "no worker has written to" in done.stderr
+    assert "name the site's var with --var" in done.stderr
+
+
+def test_a_wrong_setting_is_not_sought_in_another_folder(tmp_path: Path) -> None:
+    environ = {**os.environ, "NTI_APPSERVER_ATTEMPTS": "many"}
+    done = subprocess.run(
+        STATUS, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "attempts is 'many'" in done.stderr
+    assert "--var" not in done.stderr
 
 
 def test_a_signal_writes_the_stacks_of_all_greenlets(serve: Serve) -> None:

@@ -43,6 +43,21 @@ def folder_for(settings: Settings) -> Path:
     return Path(settings.runtime_dir or os.path.join(settings.var, "run")) / "ops"
 
 
+#: What to do where a command finds no worker.
+ELSEWHERE = "run it in the site's folder, or name the site's var with --var"
+
+
+def recorded(folder: Path) -> list[Record]:
+    """For commands beside the site: the records of its living workers.
+
+    :raises ServiceUnavailable: no worker has ever written there, or the records are locked.
+    :raises PermissionError: they are another user's.
+    """
+    if not folder.is_dir():
+        raise ServiceUnavailable(f"no worker has written to {folder}; {ELSEWHERE}")
+    return Registry(folder).workers()
+
+
 class Registry:
     """The records of all workers that share a folder.
 

@@ -14,7 +14,14 @@ import click
 
 from nti.appserver.errors import AppServerError
 from nti.appserver.ops.processes import Identity, identity, is_alive
-from nti.appserver.ops.registry import SERVING, Record, Registry, folder_for
+from nti.appserver.ops.registry import (
+    ELSEWHERE,
+    SERVING,
+    Record,
+    Registry,
+    folder_for,
+    recorded,
+)
 from nti.appserver.settings import load_settings
 
 #: Seconds between two looks at the records, which workers write once a second.
@@ -55,9 +62,9 @@ def reload(pid: int | None, var: str | None, runtime_dir: str | None, timeout: f
     try:
         settings = load_settings(environ=os.environ, cli={"var": var, "runtime_dir": runtime_dir})
         registry = Registry(folder_for(settings))
-        records = _recorded(registry, pid)
+        records = _workers_of(pid, registry)
         master = identity(pid) if pid is not None else _master(registry, records)
-        os.kill(master[0], signal.SIGHUP)
+        _tell(master[0])
         if not records:
             click.echo(f"gunicorn {master[0]} was told; no worker has written to {registry.folder}")
             return
@@ -65,15 +72,22 @@ def reload(pid: int | None, var: str | None, runtime_dir: str | None, timeout: f
         standing = _wait(registry, master, former, timeout)
     except AppServerError as error:
         raise click.ClickException(str(error)) from None
-    except (PermissionError, ProcessLookupError) as error:
+    except PermissionError as error:
         raise click.ClickException(f"{error}; run it as the site's user") from None
     click.echo(f"{standing.fresh} new workers serve, {standing.finishing} old ones finish")
 
 
-def _recorded(registry: Registry, pid: int | None) -> list[Record]:
+def _tell(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        raise AppServerError(f"there is no process {pid}") from None
+
+
+def _workers_of(pid: int | None, registry: Registry) -> list[Record]:
     """The living workers; none where nobody wrote and `pid` says whom to tell all the same."""
     try:
-        return [record for record in registry.workers() if pid in (None, record["master"][0])]
+        return [record for record in recorded(registry.folder) if pid in (None, record["master"][0])]
     except (AppServerError, PermissionError):
         if pid is None:
             raise
@@ -82,8 +96,10 @@ def _recorded(registry: Registry, pid: int | None) -> list[Record]:
 
 def _master(registry: Registry, records: list[Record]) -> Identity:
     found = {(int(pid), int(started)) for pid, started in (each["master"] for each in records)}
+    if not found:
+        raise AppServerError(f"no worker runs on {registry.folder}; {ELSEWHERE}")
     if len(found) != 1:
-        named = ", ".join(str(pid) for pid, _ in sorted(found)) or "none"
+        named = ", ".join(str(pid) for pid, _ in sorted(found))
         raise AppServerError(
             f"gunicorns with workers on {registry.folder}: {named}; say with --pid which one"
         )

@@ -15,7 +15,7 @@ import click
 from nti.appserver.errors import AppServerError
 from nti.appserver.ops import dumps, stacks
 from nti.appserver.ops.processes import is_alive
-from nti.appserver.ops.registry import ENDED, Record, Registry, folder_for
+from nti.appserver.ops.registry import ENDED, Record, folder_for, recorded
 from nti.appserver.settings import load_settings
 
 MIB = 1024 * 1024
@@ -25,9 +25,6 @@ PATIENCE = 2.0
 
 #: A record older than this many seconds was not renewed when it should have been.
 STALE = 3.0
-
-#: What to do where no record is found.
-ELSEWHERE = "; run it in the site's folder, or name the site's var with --var"
 
 #: Columns that instruments give: heading, instrument, how to show its value.
 COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -55,9 +52,9 @@ def status(var: str | None, runtime_dir: str | None, show_stacks: bool, as_json:
     try:
         settings = load_settings(environ=os.environ, cli={"var": var, "runtime_dir": runtime_dir})
         folder = folder_for(settings)
-        records = Registry(folder).workers()
+        records = recorded(folder)
     except AppServerError as error:
-        raise click.ClickException(f"{error}{ELSEWHERE}") from None
+        raise click.ClickException(str(error)) from None
     except PermissionError as error:
         raise click.ClickException(f"{error}; run it as the site's user") from None
     read = time.time()
