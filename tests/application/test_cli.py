@@ -36,6 +36,12 @@ def test_help_names_every_command_and_every_setting() -> None:
         assert row.option in told
 
 
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_the_list_of_commands_says_what_each_does_to_the_end(arguments: list[str]) -> None:
+    told = run(*arguments, "--help").output
+    assert "..." not in told.partition("Commands:")[2]
+
+
 def test_the_package_is_the_command_too() -> None:
     command = [sys.executable, "-m", "nti.appserver", "--version"]
     assert "nti-appserver, version" in subprocess.check_output(command, text=True)

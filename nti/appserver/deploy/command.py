@@ -100,4 +100,5 @@ config = click.Group(
     "config",
     commands={system.name: _command(system) for system in SYSTEMS},
     help="Print the configuration of a system around the server, from its tested template.",
+    short_help="Print the configuration of nginx, systemd and others.",
 )

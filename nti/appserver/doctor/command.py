@@ -22,7 +22,7 @@ Findings = list[tuple[Check, Finding]]
 _NAMES = [check.name for check in CHECKS]
 
 
-@click.command()
+@click.command(short_help="Say what is wrong with a site, and how to mend it.")
 @click.option("--check", is_flag=True, help="Only: would new workers start? Asked by a reload.")
 @click.option(
     "--gunicorn",
@@ -39,7 +39,13 @@ _NAMES = [check.name for check in CHECKS]
     metavar="URL",
     help="Where readers reach the site; asked for what proxies do on the way. More than one goes.",
 )
-@click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Only this check; repeat.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(_NAMES),
+    metavar="CHECK",
+    help="Only this check, such as storage; repeat.",
+)
 @click.option("--slow", is_flag=True, help="Also wait for what happens after half a minute.")
 @click.option("--strict", is_flag=True, help="Let warnings count for the exit status.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: everything, as one object.")

@@ -46,7 +46,7 @@ class Standing:
         return self.fresh > 0 and not self.old
 
 
-@click.command()
+@click.command(short_help="Start new workers with new code, and wait for them.")
 @click.option("--pid", type=int, help="gunicorn's main process; found by the records otherwise.")
 @click.option("--var", help="The site's folder, where it is not ./var.")
 @click.option("--runtime-dir", help="The site's folder of sockets, where it has one of its own.")
@@ -87,7 +87,9 @@ def _tell(pid: int) -> None:
 def _workers_of(pid: int | None, registry: Registry) -> list[Record]:
     """The living workers; none where nobody wrote and `pid` says whom to tell all the same."""
     try:
-        return [record for record in recorded(registry.folder) if pid in (None, record["master"][0])]
+        return [
+            record for record in recorded(registry.folder) if pid in (None, record["master"][0])
+        ]
     except (AppServerError, PermissionError):
         if pid is None:
             raise

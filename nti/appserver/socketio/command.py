@@ -8,7 +8,7 @@ import click
 from nti.appserver.settings import load_settings
 
 
-@click.command()
+@click.command(short_help="Emit an event to the site's Socket.IO clients.")
 @click.argument("event")
 @click.argument("data", default="null")
 @click.option("--to", help="A room, or a client's sid; everybody when not given.")

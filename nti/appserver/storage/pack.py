@@ -31,7 +31,7 @@ LINE_SECONDS = 10.0
 MIB = 1024 * 1024
 
 
-@click.command()
+@click.command(short_help="Pack the database: old revisions and garbage go.")
 @click.option(
     "--config", envvar="NTI_APPSERVER_CONFIG", metavar="FILE", help="The site's PasteDeploy file."
 )
