@@ -28,10 +28,12 @@ class Kind:
 
     :param parse: takes the stripped text; raises ValueError for a bad one.
     :param expected: completes "expected ..." in the error message.
+    :param shown: the text of a value, as one would write it.
     """
 
     parse: Callable[[str], Any]
     expected: str
+    shown: Callable[[Any], str] = str
 
 
 def _boolean(text: str) -> bool:
@@ -78,7 +80,16 @@ def size(low: int, high: int) -> Kind:
             raise ValueError(text)
         return number
 
-    return Kind(parse, f"bytes from {low} to {high}, such as 65536, 64k or 1m")
+    expected = f"bytes from {low} to {_in_units(high)}, such as 65536, 64k or 1m"
+    return Kind(parse, expected, _in_units)
+
+
+def _in_units(number: int) -> str:
+    """A number of bytes with the largest suffix that leaves it whole."""
+    for suffix, scale in (("g", 1024 * MIB), ("m", MIB), ("k", 1024)):
+        if number and number % scale == 0:
+            return f"{number // scale}{suffix}"
+    return str(number)
 
 
 def choice(*words: str) -> Kind:
@@ -127,7 +138,7 @@ class Settings:
         "embedded",
         TEXT,
         "Where objects are kept: `embedded` (a private ZEO server under `var`, shared by all "
-        "workers), `none`, or a zodburi such as file://, zeo://, zconfig://, postgresql://.",
+        "workers), `none`, or a zodburi such as `file://`, `zeo://`, `zconfig://`, `postgresql://`.",
     )
     storage_wait: float = setting(
         30.0,
@@ -148,7 +159,7 @@ class Settings:
     url: str = setting(
         "",
         TEXT,
-        "The address at which readers reach the site, such as https://example.org, for links "
+        "The address at which readers reach the site, such as `https://example.org`, for links "
         "that are shown; empty: where gunicorn listens.",
     )
     namespaces: tuple[str, ...] = setting(
@@ -157,7 +168,7 @@ class Settings:
     bus: str = setting(
         "local",
         TEXT,
-        "How workers tell each other of emits: `local` (unix sockets in `runtime_dir`) or redis://.",
+        "How workers tell each other of emits: `local` (unix sockets in `runtime_dir`) or `redis://`.",
     )
 
     # -- units of work
@@ -330,7 +341,9 @@ class Row:
             return " ".join(self.default)
         if isinstance(self.default, bool):
             return str(self.default).lower()
-        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return self.kind.shown(self.default)
 
     def parse(self, value: Any, source: str) -> Any:
         """The value for `value`, a text or (from Python code) a value already.

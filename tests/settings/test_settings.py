@@ -108,6 +108,13 @@ def test_a_row_has_its_names_and_its_default_reads_as_itself(row: Any) -> None:
         assert row.parse(value, "test") == row.default
 
 
+def test_sizes_are_told_as_one_would_write_them() -> None:
+    assert ROWS["cache_size"].default_text == "20m"
+    assert ROWS["body_memory"].default_text == "256k"
+    assert ROWS["worker_memory"].default_text == "0"
+    assert ROWS["cache_size"].kind.expected.startswith("bytes from 0 to 1024g, ")
+
+
 def test_values_of_python_code_are_taken_as_they_are() -> None:
     found = load_settings(cli={"strict_reads": True, "attempts": 7, "origins": ("*",)})
     assert (found.strict_reads, found.attempts, found.origins) == (True, 7, ("*",))
