@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy
 import transaction
 import ZODB
 import zope.sqlalchemy
+from persistent.mapping import PersistentMapping
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, scoped_session, sessionmaker
 from transaction.interfaces import TransientError
 from webtest import TestApp
@@ -165,7 +167,21 @@ def test_a_write_in_a_reading_request_is_reported_and_discarded(
     serve(body).request("/path", method=method, status=200)
     assert stored("x") is None
     assert REFUSED_READS.value == before + 1
-    assert f"{method} /path" in caplog.text
+    assert f"{method} /path should only read, and wrote PersistentMapping 0x00;" in caplog.text
+
+
+def test_a_report_of_many_writes_names_the_first_few(
+    stored: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body(environ: dict[str, Any]) -> bytes:
+        leased = connection()
+        for _ in range(8):
+            leased.add(PersistentMapping())
+        return b""
+
+    serve(body).get("/")
+    one = r"PersistentMapping 0x\w+"
+    assert re.search(f"and wrote ({one}, ){{4}}{one} and 3 more;", caplog.text)
 
 
 def test_a_write_in_a_reading_request_is_refused_under_the_strict_setting(stored: Stored) -> None:

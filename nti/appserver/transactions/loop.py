@@ -37,7 +37,7 @@ BACKOFF = 0.005
 #: Seconds that one wait between two attempts lasts at most.
 LONGEST_BACKOFF = 0.1
 
-#: Data managers that a report about a reading request's writes names.
+#: Data managers that a report names.
 _NAMED = 5
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ZODB.utils import oid_repr
+
 from nti.appserver.errors import AppServerError
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.effects import EffectQueue
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nti.appserver.transactions")
 
-#: Data managers that a report about a reading request's writes names.
+#: Objects and data managers that a report about a reading request's writes names.
 _NAMED = 5
 
 
@@ -42,8 +44,9 @@ def discards_writes(unit: "Unit") -> bool:
     if not found:
         return False
     REFUSED_READS.inc()
-    shown = ", ".join(map(repr, found[:_NAMED]))
-    message = f"{unit.label} should only read, and {len(found)} data managers joined: {shown}"
+    written = [one for each in found for one in _written(each)]
+    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
+    message = f"{unit.label} should only read, and wrote {', '.join(written[:_NAMED])}{more}"
     if settings_of_process().strict_reads:
         raise WriteInRead(message)
     logger.warning(
@@ -52,6 +55,14 @@ def discards_writes(unit: "Unit") -> bool:
         message,
     )
     return True
+
+
+def _written(manager: Any) -> list[str]:
+    """What a data manager would store: a ZODB connection's objects, else the manager itself."""
+    changed = getattr(manager, "_registered_objects", None)
+    if not changed:
+        return [repr(manager)]
+    return [f"{type(each).__name__} {oid_repr(each._p_oid)}" for each in changed]
 
 
 def _writes(manager: Any) -> bool:
