@@ -21,6 +21,9 @@ from nti.appserver.hub import native
 #: Bytes of `sparse`.
 SPARSE = 64 << 20
 
+#: What `kept` answers.
+KEPT = b"".join(b"%8d" % number for number in range(1 << 17))
+
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 
