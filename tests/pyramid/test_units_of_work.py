@@ -1,5 +1,6 @@
 """Requests of Pyramid applications as units of work; each semantic with a test named after it."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyramid.response import Response
 from pyramid_retry import IBeforeRetry, mark_error_retryable
 from transaction.interfaces import TransientError
 from webtest import TestApp
+from ZEO.Exceptions import ClientDisconnected
 
 from nti.appserver.errors import ServiceUnavailable
 from nti.appserver.settings import Settings
@@ -138,6 +140,23 @@ def test_what_cannot_be_replayed_is_not_retried(serve: Serve) -> None:
     conflict = conflicting(9, lambda request: Response(request.body))
     serve(conflict).post("/", b"x" * 100, status=503)
     assert len(conflict.calls) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("timeout", "attempts"), [(0.01, 1), (60, 3)])
+def test_a_storage_that_stays_away_is_waited_for_once(
+    serve: Serve, timeout: float, attempts: int
+) -> None:
+    configure(Settings(storage_timeout=timeout))
+    calls = []
+
+    def view(request: Any) -> Response:
+        calls.append(1)
+        time.sleep(0.02)
+        raise ClientDisconnected("timed out waiting for connection")
+
+    answer = serve(view).post("/", status=503)
+    assert answer.text == "The storage is away.\n"
+    assert len(calls) == attempts
 
 
 @pytest.mark.parametrize("where", ["view", "commit"])

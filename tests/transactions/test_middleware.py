@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, scoped_sessio
 from transaction.interfaces import TransientError
 from webtest import TestApp
 from webtest.lint import middleware as lint
+from ZEO.Exceptions import ClientDisconnected
 
 from nti.appserver.errors import ClientError, ServiceUnavailable
 from nti.appserver.settings import Settings
@@ -190,6 +191,19 @@ def test_a_write_in_a_reading_request_is_refused_under_the_strict_setting(stored
     with pytest.raises(Exception, match="should only read"):
         app.get("/")
     assert stored("x") is None
+
+
+def test_a_zeo_server_that_is_away_is_named_in_the_answer(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body(environ: dict[str, Any]) -> bytes:
+        raise ClientDisconnected("timed out waiting for connection")
+
+    answer = serve(body).post("/path", status=503)
+    assert answer.text == "The storage is away.\n"
+    assert answer.headers["Retry-After"]
+    assert "POST /path: The storage is away. (timed out waiting" in caplog.text
+    assert "conflict" not in caplog.text
 
 
 def test_a_reading_request_may_say_that_it_writes(stored: Stored) -> None:

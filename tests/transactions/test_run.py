@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import zope.event
 from nti.transactions.interfaces import AfterTransactionBegan
 from persistent.mapping import PersistentMapping
 from transaction.interfaces import AlreadyInTransaction, NoTransaction, TransientError
+from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from nti.appserver.metrics import instruments as metrics
@@ -175,6 +177,24 @@ def test_the_deadline_ends_the_attempts(database: Any, monkeypatch: pytest.Monke
     with pytest.raises(TransientError):
         run(slow)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("timeout", "attempts"), [(0.01, 1), (60, 3)])
+def test_a_storage_that_stays_away_is_waited_for_once(
+    database: Any, timeout: float, attempts: int
+) -> None:
+    """Each attempt would wait for `storage_timeout`; a server that is back sooner is tried."""
+    configure(Settings(storage_timeout=timeout))
+    calls = []
+
+    def wait() -> None:
+        calls.append(1)
+        time.sleep(0.02)
+        raise ClientDisconnected("timed out waiting for connection")
+
+    with pytest.raises(ClientDisconnected):
+        run(wait)
+    assert len(calls) == attempts
 
 
 def test_the_backoff_is_random_and_capped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from nti.appserver.pyramid.tween import drop_stream, end_or_stream
 from nti.appserver.transactions.bodies import ReplayInput
 from nti.appserver.transactions.current import slot
 from nti.appserver.transactions.databases import settings_of_process
-from nti.appserver.transactions.loop import BACKOFF, LONGEST_BACKOFF
+from nti.appserver.transactions.loop import BACKOFF, LONGEST_BACKOFF, stays_away
 from nti.appserver.transactions.middleware import description_of, fault_of, has_answer, has_body
 from nti.appserver.transactions.turns import Turn, next_turn
 from nti.appserver.transactions.units import Unit
@@ -151,6 +151,7 @@ class _Exchange:
             and is_retryable(request, problem, unit)
             and self._replayable()
             and time.monotonic() < self._deadline
+            and not stays_away(unit, problem)
         )
 
     def _replayable(self) -> bool:

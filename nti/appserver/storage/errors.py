@@ -6,6 +6,7 @@ Nothing here waits.
 from collections.abc import Iterator
 from types import TracebackType
 
+from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import StorageError
 
 from nti.appserver.errors import ServiceUnavailable
@@ -28,15 +29,16 @@ class CommitInDoubt(ServiceUnavailable, StorageError):  # type: ignore[misc]
 
 
 def away(problem: BaseException) -> ServiceUnavailable | None:
-    """What to answer when a RelStorage lost its database; None for anything else.
+    """What to answer when a storage lost its server; None for anything else.
 
     RelStorage lets its driver's errors through. Those that an application meets
     with a database of its own have passed no code of RelStorage.
     """
-    if not LOST & {cls.__name__ for cls in type(problem).__mro__}:
+    of_zeo = isinstance(problem, ClientDisconnected)
+    if not of_zeo and not LOST & {cls.__name__ for cls in type(problem).__mro__}:
         return None
     passed = list(_passed(problem.__traceback__))
-    if not any(module.startswith("relstorage.") for module, _ in passed):
+    if not of_zeo and not any(module.startswith("relstorage.") for module, _ in passed):
         return None
     if any(function == "tpc_finish" for _, function in passed):
         return CommitInDoubt(str(problem))

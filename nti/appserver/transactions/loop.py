@@ -1,11 +1,11 @@
 """nti.transactions' loop as the engine of units of work.
 
 The loop begins, runs, vetoes, commits, aborts and tries again. What this file
-adds: the backoff has a cap, the deadline ends the attempts, what a conflict
-was is counted, and every exception aborts, kills and timeouts included. A loop
-has no state of a run, so one serves all units of work with as many attempts.
-It waits between two attempts only, with nothing leased: for a turn where the
-conflict names an object, else for a random time.
+adds: the backoff has a cap, the deadline and a storage that stays away end the
+attempts, what a conflict was is counted, and every exception aborts, kills and
+timeouts included. A loop has no state of a run, so one serves all units of work
+with as many attempts. It waits between two attempts only, with nothing leased:
+for a turn where the conflict names an object, else for a random time.
 """
 
 import logging
@@ -19,8 +19,10 @@ from nti.transactions.loop import TransactionLoop
 from perfmetrics.clientstack import ClientStack  # type: ignore[import-untyped]
 from transaction.interfaces import AlreadyInTransaction
 
+from nti.appserver.storage.errors import away
 from nti.appserver.transactions.commit import begin_attempt
 from nti.appserver.transactions.current import slot
+from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.instruments import CONFLICTS, FAILED, UNAVAILABLE
 from nti.appserver.transactions.reading import discards_writes
 from nti.appserver.transactions.turns import next_turn
@@ -147,19 +149,32 @@ def note_conflict(unit: "Unit", problem: BaseException) -> bool:
     CONFLICTS.labels(type(problem).__name__).inc()
     unit.conflict = problem
     unit.behind = [lease.source for lease in unit.leases()]
-    if _may_try_again(unit):
+    if _may_try_again(unit, problem):
         return True
     UNAVAILABLE.inc()
     return False
 
 
-def _may_try_again(unit: "Unit") -> bool:
+def _may_try_again(unit: "Unit", problem: BaseException) -> bool:
     if not unit.attempts_left:
         return False
     if time.monotonic() > unit.deadline:
         logger.warning("%s conflicts, and its deadline is over", unit.label)
         return False
-    return unit.replayable is None or unit.replayable()
+    if unit.replayable is not None and not unit.replayable():
+        return False
+    return not stays_away(unit, problem)
+
+
+def stays_away(unit: "Unit", problem: BaseException) -> bool:
+    """Whether a storage has been away for `storage_timeout` of a unit of work.
+
+    Another attempt would wait for it as long again. One that is back earlier,
+    after a restart perhaps, is worth another.
+    """
+    settings = settings_of_process()
+    began = unit.deadline - settings.request_deadline
+    return time.monotonic() - began >= settings.storage_timeout and away(problem) is not None
 
 
 def shortened(seconds: float) -> float:
