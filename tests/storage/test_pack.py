@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
 
 from nti.appserver.settings import MIB, Settings
 from nti.appserver.storage import open_database
@@ -120,16 +121,32 @@ def test_a_file_that_a_site_has_open_is_not_packed(tmp_path: Path) -> None:
         assert "belongs to another process" in done.stderr
 
 
+@pytest.mark.parametrize("storage", ["embedded", "file://Data.fs"])
+def test_where_there_is_no_database_none_is_made(storage: str, tmp_path: Path) -> None:
+    """As in a folder that is not the site's: success there would hide that nothing is packed."""
+    done = subprocess.run(
+        [str(COMMAND), "pack", "--storage", storage],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "there is no database" in done.stderr
+    assert "name the site's var with --var" in done.stderr
+    assert not list(tmp_path.rglob("Data.fs*"))
+
+
 def test_what_the_file_of_the_site_names_is_packed(tmp_path: Path) -> None:
     ini = tmp_path / "site.ini"
     ini.write_text(
         f"[app:main]\nuse = egg:nti.appserver\nappserver.storage = file://{tmp_path}/ours/Data.fs\n"
     )
     (tmp_path / "ours").mkdir()
+    FileStorage(str(tmp_path / "ours" / "Data.fs")).close()
     command = [str(COMMAND), "pack", "--config", str(ini)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "MiB after" in done.stdout
-    assert (tmp_path / "ours" / "Data.fs").exists()
     assert not (tmp_path / "var").exists()
     other = subprocess.run([*command[:-1], f"{ini}#other"], capture_output=True, text=True)
     assert other.returncode == 1

@@ -17,7 +17,7 @@ from typing import Any
 import click
 from ZODB.DB import DB
 
-from nti.appserver.errors import AppServerError
+from nti.appserver.errors import AppServerError, ConfigurationError
 from nti.appserver.pastefile import settings_from
 from nti.appserver.settings import Settings
 from nti.appserver.storage.database import open_database
@@ -52,11 +52,22 @@ def pack(config: str | None, days: float, **given: str | None) -> None:
 
 
 def _run(settings: Settings, days: float) -> None:
+    """Pack the database that is there; none is made.
+
+    :raises ConfigurationError: none is there, or it cannot be opened.
+    """
+    file = _data_file(settings)
+    if file is not None and not file.exists():
+        raise ConfigurationError(
+            f"there is no database {file}",
+            "that of a site",
+            "run it in the site's folder, or name the site's var with --var",
+        )
     database = open_database(settings.storage, settings)
     try:
         before = database.getSize()
         work = _Work(database, days)
-        with Progress(_data_file(settings)) as progress:
+        with Progress(file) as progress:
             work.start()
             while work.is_alive():
                 progress.show()
