@@ -4,6 +4,8 @@
 `:without-settings:` leaves those out.
 """
 
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -12,8 +14,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from nti.appserver import cli
-from nti.appserver.settings import table
+from nti.appserver import cli, settings
 
 WIDTH = 88
 
@@ -27,10 +28,16 @@ def help_of(name: str, *, without_settings: bool) -> str:
     if command is None:
         raise ValueError(f"nti-appserver has no command {name!r}")
     if without_settings:
-        settings = {row.name for row in table()}
-        kept = [one for one in command.params if one.name not in settings]
+        names = {row.name for row in settings.table()}
+        kept = [one for one in command.params if one.name not in names]
         command = click.Command(name, help=command.help, params=kept)
     return click.Context(command, parent=group, info_name=name, terminal_width=WIDTH).get_help()
+
+
+def sources() -> list[str]:
+    """The files that the help comes from: where one changes, the page is made anew."""
+    modules = [import_module(point.module) for point in entry_points(group=cli.COMMANDS)]
+    return [str(module.__file__) for module in (cli, settings, *modules)]
 
 
 class CommandHelp(SphinxDirective):
@@ -40,6 +47,8 @@ class CommandHelp(SphinxDirective):
     option_spec = {"without-settings": directives.flag}
 
     def run(self) -> list[nodes.Node]:
+        for source in sources():
+            self.env.note_dependency(source)
         name = self.arguments[0] if self.arguments else ""
         text = help_of(name, without_settings="without-settings" in self.options)
         return [nodes.literal_block(text, text, language="none")]

@@ -53,6 +53,7 @@ class SettingsTable(SphinxDirective):
     has_content = False
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(settings.__file__)
         found: list[nodes.Node] = []
         for heading, rows in groups():
             section = nodes.section(ids=[nodes.make_id(heading)])
