@@ -83,6 +83,34 @@ def test_an_effect_of_a_synchronizer_before_the_commit_happens_too() -> None:
     assert seen == ["committed"]
 
 
+def test_effects_happen_though_there_is_a_hook_after_the_commit(stored: Stored) -> None:
+    """`transaction` aborts all data managers when such hooks have run."""
+    order: list[str] = []
+
+    def work() -> None:
+        connection().root()["x"] = 1
+        transaction.get().addAfterCommitHook(lambda succeeded: order.append("hook"))
+        on_commit(order.append, "effect")
+        on_abort(order.append, "aborted")
+
+    run(work)
+    assert (order, stored("x")) == (["hook", "effect"], 1)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_an_effect_of_a_hook_after_the_commit_happens(database: Any, others: bool) -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        connection().root()["x"] = 1
+        transaction.get().addAfterCommitHook(lambda succeeded: on_commit(seen.append, "hook's"))
+        if others:
+            on_commit(seen.append, "first")
+
+    run(work)
+    assert seen == (["first", "hook's"] if others else ["hook's"])
+
+
 def test_once_the_commit_has_begun_no_effect_is_taken_and_lost() -> None:
     refused: list[str] = []
 

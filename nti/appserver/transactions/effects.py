@@ -95,7 +95,12 @@ class EffectQueue:
     tpc_begin = commit = tpc_vote = tpc_abort = _nothing
 
     def abort(self, tx: Any) -> None:
-        """The end of all, or a rollback to before the first effect: none of the commit happens."""
+        """The end of all, or a rollback to before the first effect: none of the commit happens.
+
+        Unless it was made: `transaction` aborts all managers once hooks have run after it.
+        """
+        if self._committed:
+            return
         self.of_commit.clear()
         unit = self._unit
         if unit is not None and unit.effects is self and tx.status is Status.ACTIVE:
@@ -150,7 +155,7 @@ def _queue() -> EffectQueue | None:
     queue = unit.effects
     if queue is None:
         tx = unit.transaction
-        if tx is None:
+        if tx is None or tx.status is Status.COMMITTED:
             return None
         queue = EffectQueue(unit.manager, unit)
         tx.join(queue)  # fails once the commit has begun
