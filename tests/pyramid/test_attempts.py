@@ -10,7 +10,7 @@ import transaction
 from pyramid.response import Response
 from ZODB.POSException import ConflictError
 
-from nti.appserver.transactions import connection, run
+from nti.appserver.transactions import connection, on_commit, run
 from nti.appserver.transactions.instruments import (
     ABORTED,
     COMMITTED,
@@ -57,6 +57,24 @@ def test_a_request_with_one_attempt_changes_a_contended_object_all_the_same(
     finally:
         turn.end()
     assert stored("x") == 1
+
+
+def test_effects_belong_to_transactions_of_its_own(serve: Serve) -> None:
+    """Of a request for which it is switched off."""
+    seen: list[str] = []
+
+    def view(request: Any) -> Response:
+        with transaction.manager:
+            on_commit(seen.append, "effect")
+            seen.append("last")
+        transaction.begin()
+        on_commit(seen.append, "aborted")
+        transaction.abort()
+        on_commit(seen.append, "at once")
+        return Response("done")
+
+    serve(view, **{"tm.activate_hook": lambda request: False}).post("/")
+    assert seen == ["last", "effect", "at once"]
 
 
 def test_transactions_of_its_own_see_what_is_stored_when_they_begin(

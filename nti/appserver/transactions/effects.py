@@ -155,7 +155,9 @@ def _queue() -> EffectQueue | None:
     queue = unit.effects
     if queue is None:
         tx = unit.transaction
-        if tx is None or tx.status is Status.COMMITTED:
+        if tx is None:
+            return _foreign_queue()
+        if tx.status is Status.COMMITTED:
             return None
         queue = EffectQueue(unit.manager, unit)
         tx.join(queue)  # fails once the commit has begun
@@ -167,6 +169,8 @@ def _foreign_queue() -> EffectQueue | None:
     """The queue of a transaction that something else has begun in this greenlet."""
     manager = transaction.manager.manager
     if manager._txn is None:  # `get` would begin one
+        return None
+    if getattr(manager._txn, "unit", None) is not None:  # a unit of work's, which aborts
         return None
     try:
         tx = manager.get()
