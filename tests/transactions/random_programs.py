@@ -2,9 +2,9 @@
 
 Requests run at the same time in greenlets: they read and change shared
 counters, wait, conflict, fail, are vetoed, doomed or killed, and queue effects.
-Whatever happens, three things must agree: the answers given, the effects that
-happened, and the database. They go through the WSGI middleware or through Pyramid, in greenlets
-of their own or in the server's pooled ones, which keep their transaction managers.
+Whatever happens, these must agree: the answers given, the effects that
+happened, and the two databases. They go through the WSGI middleware or through Pyramid,
+in greenlets of their own or in the server's pooled ones, which keep their transaction managers.
 """
 
 import os
@@ -40,6 +40,7 @@ EXAMPLES = SOAK or 150
 
 COUNTERS = 3
 ATTEMPTS = 4
+HOOKS = ("addBeforeCommitHook", "addAfterCommitHook", "addBeforeAbortHook", "addAfterAbortHook")
 PHASES = ("tpc_begin", "commit", "tpc_vote", "tpc_finish", "tpc_abort", "abort")
 
 
@@ -54,6 +55,7 @@ class Program:
     effects: int
     waits_in: str  # a phase of the commit in which it waits
     first: bool  # whether it waits before the database does its part of the phase
+    hook: str  # a hook of the transaction that waits
     killed_after: int  # turns of the hub until it is killed; 0: it is not
     kill_with: type[BaseException]
 
@@ -69,6 +71,7 @@ PROGRAMS = st.builds(
     effects=st.integers(0, 3),
     waits_in=st.sampled_from(["", *PHASES, "tpc_finish"]),
     first=st.booleans(),
+    hook=st.sampled_from(["", "", *HOOKS]),
     killed_after=st.one_of(st.just(0), st.integers(1, 12), st.integers(1, 12)),
     kill_with=st.sampled_from([gevent.GreenletExit, gevent.Timeout, ValueError, TransientError]),
 )
@@ -90,11 +93,13 @@ class Waits:
         if name not in PHASES:
             raise AttributeError(name)
 
-        def asked(tx: Any) -> None:
-            for _ in range(4 if name == self.phase else 0):
-                gevent.sleep(0)
+        return wait if name == self.phase else lambda tx: None
 
-        return asked
+
+def wait(*_: Any) -> None:
+    """Wait for some turns of the hub."""
+    for _ in range(4):
+        gevent.sleep(0)
 
 
 @dataclass
@@ -116,11 +121,14 @@ class World:
             for _ in range(program.switches):
                 gevent.sleep(0)
             root[counter] = value + amount
-        root[f"done {number}"] = root.get(f"done {number}", 0) + 1
+        for each in (root, connection("beside").root()):
+            each[f"done {number}"] = each.get(f"done {number}", 0) + 1
         for place in range(program.effects + 1):
             on_commit(self.effects.setdefault(number, []).append, place)
         if program.waits_in:
             transaction.get().join(Waits(program.waits_in, "" if program.first else "zz"))
+        if program.hook:
+            getattr(transaction.get(), program.hook)(wait)
         if self.attempts[number] <= program.conflicts:
             raise TransientError
         if program.end == "error":
@@ -229,12 +237,13 @@ def carry_out(
             gevent.sleep(0.001)
 
 
-def check(world: World, programs: list[Program], root: Any) -> None:
-    """The database, the effects and the answers agree."""
+def check(world: World, programs: list[Program], root: Any, beside: Any) -> None:
+    """The databases, the effects and the answers agree."""
     expected = [0] * COUNTERS
     for number, program in enumerate(programs):
         committed = root.get(f"done {number}", 0)
         assert committed in (0, 1), "committed twice"
+        assert beside.get(f"done {number}", 0) == committed, "half a commit"
         assert world.effects.get(number, []) == list(range(program.effects + 1)) * committed
         answer = world.answers.get(number)
         if answer == "200 OK" and program.end != "doom":
@@ -268,7 +277,9 @@ def test_the_database_the_effects_and_the_answers_always_agree(
     through: str, start: type[Spawned | Pooled], programs: list[Program]
 ) -> None:
     configure(Settings(attempts=ATTEMPTS, connection_limit=3))
-    database = ZODB.DB(None)
+    databases: dict[str, Any] = {}
+    database = ZODB.DB(None, databases=databases, database_name="main")
+    other = ZODB.DB(None, databases=databases, database_name="beside")
     use_database(database)
     with database.transaction() as opened:
         for counter in range(COUNTERS):
@@ -278,5 +289,6 @@ def test_the_database_the_effects_and_the_answers_always_agree(
     carry_out(world, start, APPLICATIONS[through], programs)
     assert LEASES.value == before, "a connection was not given back"
     with database.transaction() as opened:
-        check(world, programs, opened.root())
+        check(world, programs, opened.root(), opened.get_connection("beside").root())
     database.close()
+    other.close()
