@@ -271,7 +271,10 @@ def _unlike(mine: Transcript, their: Transcript) -> str:
 #: depends on how the bytes come.
 CONFIGURATIONS: list[dict[str, Any]] = [
     {},
-    {"header_map": "refuse", "secure_scheme_headers": {"X-HTTPS": "yes"}},
+    {
+        "header_map": "refuse",
+        "secure_scheme_headers": {"X-HTTPS": "yes", "X_FORWARDED_SSL": "on"},
+    },
     {"header_map": "dangerous", "forwarder_headers": ""},
     {"limit_request_line": 40, "limit_request_fields": 5},
     {"limit_request_field_size": 60, "limit_request_fields": 400},

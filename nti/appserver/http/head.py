@@ -71,8 +71,11 @@ class HeadParser:
         self._head_limit = self._fields_limit * (self._field_limit + 2)
         self._scheme = scheme
         headers = cfg.secure_scheme_headers if trusted else {}
+        # A name with an underscore is no other's: a field of such a name is unusual anyway.
         self._schemes = [
-            ("HTTP_" + name.replace("-", "_"), value) for name, value in headers.items()
+            ("HTTP_" + name.replace("-", "_"), value)
+            for name, value in headers.items()
+            if "_" not in name
         ]
         self._request_lines: dict[bytes, _RequestLine] = {}
         self._lines: dict[bytes, _Pair] = {}
