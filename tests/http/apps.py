@@ -167,6 +167,17 @@ def wrapped(environ: Environ, start: Start) -> Iterable[bytes]:
     return wrapped
 
 
+def impatient(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Answers though its body has not come, or the first part of it when the rest has, too."""
+    body = environ["wsgi.input"]
+    with gevent.Timeout(0.1, False):
+        body.read()
+    if environ["QUERY_STRING"] == "again":
+        return echo(environ, start)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+
 def kept(environ: Environ, start: Start) -> Iterable[bytes]:
     """A large body: `KEPT`, or one that is made for this request; with the length in the query."""
     way, _, length = environ["QUERY_STRING"].partition("=")
@@ -221,8 +232,8 @@ PATHS = {
     f"/{function.__name__}": function
     for function in (
         asks_socket, blocks, census, cut, describe, echo, empty, fails, fails_late, fails_later,
-        ignores_body, kept, lasts, pauses, short, sparse, status, streamed, ticks, times_out,
-        waits, websocket, worker, wrapped,
+        ignores_body, impatient, kept, lasts, pauses, short, sparse, status, streamed, ticks,
+        times_out, waits, websocket, worker, wrapped,
     )
 }  # fmt: skip
 

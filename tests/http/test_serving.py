@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def test_a_body_that_was_ignored_is_not_the_next_request(server: GunicornProcess
         answer = client.ask("/ignores_body", method="POST", body=body)
         assert answer.body == b"ok"
         assert client.ask("/echo", method="POST", body=b"next").body == b"next"
+
+
+def test_a_chunked_body_that_was_broken_off_is_the_last(server: GunicornProcess) -> None:
+    """The rest of it is no request; gunicorn's parser has lost its place."""
+    with connect(server) as client:
+        head = b"POST /impatient HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head + b"60\r\n" + b"x" * 10)
+        assert client.answer().body == b"ok"
+        with contextlib.suppress(ConnectionError):
+            client.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"HTTP/1.1" not in rest(client)
+    with connect(server) as client:
+        length = b"POST /impatient?again HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+        client.send(length + b"ab")
+        time.sleep(0.3)
+        client.send(b"cd")
+        assert client.answer().body == b"abcd"
+        assert client.ask("/echo").status == 200
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent import GreenletExit
 from gunicorn.config import PostRequest, PreRequest
-from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.wsgi import FileWrapper, create, proxy_environ
 from gunicorn.util import write_error
@@ -192,6 +192,9 @@ class Serving:
 
     def _behind(self, conn: Connection, body: Any, reader: Any) -> bytes | None:
         """Read past what the application left of a body; the bytes behind it."""
+        if reader.broken_off and type(body.reader) is ChunkedReader:
+            # Its parser has ended with that: where the next request begins is unknown.
+            body.failed = True
         try:
             left = UNREAD_SIZE
             while not body.failed and left > 0:

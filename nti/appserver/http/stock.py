@@ -50,6 +50,8 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         self._patience = Patience(settings.body_timeout, settings.body_rate)
         #: When all of a head must have come, on the monotonic clock.
         self.head_until = NEVER
+        #: Whether waiting for a body was broken off, as by a gevent.Timeout of the application's.
+        self.broken_off = False
         self.unread(data)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -59,8 +61,10 @@ class ConnectionUnreader(Unreader):  # type: ignore[misc]
         """
         size = min(max(RECEIVE_SIZE, size_hint or 0), BODY_PIECE)
         if self.head_until == NEVER:
-            began = monotonic()
+            began, before = monotonic(), self.broken_off
+            self.broken_off = True
             data = self._conn.receive(size, self._patience.left)
+            self.broken_off = before
             self._patience.waited(began, len(data))
             return data
         left = self.head_until - monotonic()
