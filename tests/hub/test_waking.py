@@ -196,10 +196,10 @@ def test_one_turn_of_the_hub_is_short() -> None:
             answer.give(None)
         began = time.perf_counter()
         gevent.sleep(0.001)
-        waited = time.perf_counter() - began
+        before = sum(job.ready() for job in jobs)
         gevent.joinall(jobs)
         assert time.perf_counter() - began > 0.5
-        assert waited < 0.25, waited
+        assert before < 250, before
         print("ok")
         """
     )

@@ -7,8 +7,11 @@ import textwrap
 HEAD = "from gevent import monkey\nmonkey.patch_all()\n"
 
 
-def run(program: str, *arguments: str, seconds: float = 60, patched: bool = True) -> str:
-    """What the program prints; it must end with status 0."""
+def run(program: str, *arguments: str, seconds: float = 180, patched: bool = True) -> str:
+    """What the program prints; it must end with status 0.
+
+    :param seconds: after which it is taken for one that hangs.
+    """
     source = (HEAD if patched else "") + textwrap.dedent(program)
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", source, *arguments],

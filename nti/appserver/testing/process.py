@@ -24,10 +24,10 @@ WORKER_CLASS = "nti.appserver.gunicorn.GeventApplicationWorker"
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
 #: How long a server may take to do what it should, or to end, on a busy machine.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 #: How long it may take to start, the most work of all; one that has ended is not waited for.
-STARTING_SECONDS = 60.0
+STARTING_SECONDS = 120.0
 
 
 def free_port() -> int:
