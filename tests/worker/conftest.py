@@ -25,6 +25,10 @@ def app(environ, start_response):
     query = environ["QUERY_STRING"]
     if query.startswith("sleep="):
         gevent.sleep(float(query[6:]))
+    if query.startswith("until="):
+        open("waits", "w").close()
+        while not os.path.exists(query[6:]):
+            gevent.sleep(0.02)
     body = json.dumps({
         "version": 1, "pid": os.getpid(), "imported_in": IMPORTED_IN, "patched": PATCHED,
         "manager": id(transaction.manager.manager), "ppid": os.getppid(),

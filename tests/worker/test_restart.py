@@ -115,13 +115,21 @@ def test_recycling_goes_on_while_requests_come(serve: Serve) -> None:
 
 
 def test_a_storage_of_one_process_is_handed_over(serve: Serve, folder: Path) -> None:
+    """The old worker has it until it has answered all that it has in hand."""
     server = serve(storage=f"file://{folder}/Data.fs").wait_until_serving()
     first = fetch(server)["pid"]
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(fetch(server, "until=go-on")["pid"]))
     with answering(server):
+        thread.start()
+        wait_until((folder / "waits").exists, "a request is in hand")
         server.send_signal(signal.SIGHUP)
+        server.wait_for_output("another process holds its lock")
+        (folder / "go-on").touch()
+        server.wait_for_output("it is open now, going on")
         wait_until(lambda: fetch(server)["pid"] != first, "the new worker answers")
-    assert "another process holds its lock" in server.output()
-    assert "it is open now, going on" in server.output()
+    thread.join()
+    assert found == [first]
 
 
 def test_usr2_starts_a_second_arbiter_that_outlives_the_first(serve: Serve, folder: Path) -> None:
