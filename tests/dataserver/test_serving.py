@@ -195,8 +195,10 @@ def test_the_index_command_works_beside_the_site(
         return done.returncode == 0
 
     wait_until(unlocked, "the site's own run is over", every=0.5)
-    found = client.send("GET", "/library/Search/word1")
-    assert found["index"]["indexed"] == 5
+    wait_until(
+        lambda: client.send("GET", "/library/Search/word1")["index"]["indexed"] == 5,
+        "the site has heard of it",
+    )
     done = index(server.cwd)  # the sample again, for the other tests
     assert "4 pages, 4 indexed, 5 removed" in done.stdout
 

@@ -51,7 +51,20 @@ def front(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fron
         for app in apps.values():
             stack.enter_context(app)
         own = replace(site, folder=folder, apps=apps, addresses=addresses)
-        yield Front(KIND, own).start(stack)
+        front = Front(KIND, own).start(stack)
+        wait_until(lambda: hear_each_other(front), "the machines hear each other")
+        yield front
+
+
+def hear_each_other(front: Front) -> bool:
+    """A worker subscribes a moment after its first client has come; until then it misses some."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(front.socketio("websocket", source)) for source in SOURCES]
+        clients[0].emit("say", "hello")
+        try:
+            return all(client.wait_for("said", timeout=1) for client in clients)
+        except TimeoutError:
+            return False
 
 
 def machine(client: SocketIO) -> int:

@@ -63,7 +63,9 @@ def test_a_full_disk_loses_nothing_and_mends_itself(tmp_path: Path, small_disk: 
         assert "No space" not in body, "the client is not told of the server's disks"
         assert acknowledged
         site.wait_for_output("No space left on device")
-        assert ask(site, "GET", f"/{acknowledged[-1]}") == (200, str(SIZE))
+        last = f"/{acknowledged[-1]}"
+        # A worker hears of what the other has committed a moment later.
+        wait_until(lambda: ask(site, "GET", last) == (200, str(SIZE)), "reading goes on")
         (small_disk / "ballast").unlink()
         wait_until(
             lambda: ask(site, "POST", "/again", bytes(1000)) == (200, "1000"),

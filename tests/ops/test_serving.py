@@ -60,7 +60,10 @@ def test_an_orderly_end_loses_no_count(serve: Serve) -> None:
     site.send_signal(signal.SIGHUP)
     wait_until(lambda: not site.workers() & old, "the new worker serves alone")
     wait_until(lambda: site.metric("appserver_workers") == 1, "the old worker has gone")
-    assert site.metric("appserver_requests_total", status="2xx") == site.asked
+    wait_until(
+        lambda: site.metric("appserver_requests_total", status="2xx") == site.asked,
+        "all requests are counted once",
+    )
 
 
 def test_metrics_are_hidden_from_a_proxys_clients(serve: Serve) -> None:
@@ -97,7 +100,8 @@ def test_json_logs(serve: Serve) -> None:
 
 def test_ready_says_that_the_hub_was_blocked(serve: Serve) -> None:
     site = serve(BLOCKED_HUB="0.3").wait_until_serving()
-    assert site.get("/_ops/ready").json["ready"]
+    # A busy machine may have kept it from running while it started.
+    wait_until(lambda: site.get("/_ops/ready").json["ready"], "ready")
     site.get("/busy?seconds=1")
     wait_until(lambda: site.get("/_ops/ready").status == 200, "ready again")
     assert site.metric("appserver_hub_lateness_worst_seconds") > 0.5
@@ -106,8 +110,8 @@ def test_ready_says_that_the_hub_was_blocked(serve: Serve) -> None:
 def test_status_shows_each_worker(serve: Serve) -> None:
     site = serve("-w", "2").wait_until_serving()
     wait_until(lambda: site.metric("appserver_workers") == 2, "two workers")
+    wait_until(lambda: status(site).returncode == 0, "all are well")
     done = status(site)
-    assert done.returncode == 0, done.stdout + done.stderr
     assert f"2 workers of gunicorn {site.pid}" in done.stdout
     for number in site.workers():
         assert re.search(rf"^ *{number} .* serving +\d+ .* MiB", done.stdout, re.MULTILINE)
@@ -233,5 +237,6 @@ def test_status_leaves_out_who_has_ended(serve: Serve) -> None:
     site.send_signal(signal.SIGHUP)
     wait_until(lambda: not site.workers() & old, "the new ones serve alone")
     for _ in range(5):
-        assert "runs no Python code" not in status(site).stdout
+        said = status(site).stdout
+        assert not [worker for worker in old if f"worker {worker}: runs no" in said], said
     wait_until(lambda: status(site).returncode == 0, "all are well")
