@@ -14,7 +14,12 @@ from click.testing import CliRunner
 
 from nti.appserver import cli
 from nti.appserver.settings import table
-from nti.appserver.testing.process import GunicornProcess, ServerProcess, free_port
+from nti.appserver.testing.process import (
+    STARTING_SECONDS,
+    GunicornProcess,
+    ServerProcess,
+    free_port,
+)
 from tests.house.source import ROOT
 
 SITE = """
@@ -102,7 +107,7 @@ def test_serve_takes_settings_and_gunicorns_options(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("nti-appserver")), "serve", "mysite:app"]
     command += ["--storage", "none", "--", "--workers", "2", "--no-control-socket"]
     with ServerProcess([*command, "-b", f"127.0.0.1:{port}"], cwd=tmp_path) as server:
-        server.wait_for_output(f"Serving http://127.0.0.1:{port}/")
+        server.wait_for_output(f"Serving http://127.0.0.1:{port}/", seconds=STARTING_SECONDS)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             pid, several = json.load(answer)
         assert several

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nti.appserver.deploy.render import render
-from nti.appserver.testing.process import GUNICORN, ServerProcess, wait_until
+from nti.appserver.testing.process import GUNICORN, STARTING_SECONDS, ServerProcess, wait_until
 
 #: Programs whose tests skip even where all others must run, and why.
 OPTIONAL = {
@@ -179,7 +179,7 @@ class Gunicorn(ServerProcess):
     def start(self) -> "Gunicorn":
         """Start, and return when a worker answers."""
         super().start()
-        wait_until(self.answers, "gunicorn answers")
+        wait_until(self.answers, "gunicorn answers", seconds=STARTING_SECONDS)
         return self
 
     def answers(self) -> bool:
