@@ -1,7 +1,14 @@
-"""What holds for all tests: collecting them does not patch their process."""
+"""What holds for all tests: how long examples may take, and that collecting does not patch."""
 
 import pytest
 from gevent import monkey
+from hypothesis import HealthCheck, settings
+
+# A machine that stands still for a moment is no fault of the example that it ran just then.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def is_patched() -> bool:
