@@ -148,12 +148,7 @@ class Connection:
             self._send_rest(memoryview(data)[sent:])
 
     def send_both(self, head: bytes, body: bytes) -> None:
-        """`sendall` of both in one go, without copying them together; switches once before.
-
-        Copying a large body takes the kernel as long as ten small requests, and the code
-        out of the processor's caches: those that came in the same turn of the loop go first.
-        """
-        self._let_others_go()
+        """`sendall` of both in one go, without copying them together."""
         try:
             sent = self.sock.sendmsg((head, body))
         except WOULD_BLOCK:
@@ -170,17 +165,8 @@ class Connection:
 
     def send_file(self, head: bytes, file: Any, size: int) -> None:
         """`send_both` of a head and the `size` bytes of a file; plain sockets only."""
-        self._let_others_go()
         self.sendall(head, MORE)
         self.sendfile(file, 0, size)
-
-    def _let_others_go(self) -> None:
-        """Switch until the loop has called back for everything else that is ready."""
-        callback = self.listener.loop.run_callback(gevent.getcurrent().switch)
-        try:
-            self.listener.to_hub()
-        finally:
-            callback.stop()
 
     def _send_rest(self, rest: memoryview) -> None:
         patience = self._patience()
