@@ -10,17 +10,13 @@ import gevent
 import gevent.event
 import pytest
 import transaction
-import ZODB
 from transaction.interfaces import TransientError
 
-from nti.appserver.settings import Settings
 from nti.appserver.transactions import (
-    configure,
     connection,
     on_abort,
     on_commit,
     run,
-    use_database,
 )
 from nti.appserver.transactions.instruments import EFFECTS_FAILED, LEASES
 
@@ -30,21 +26,12 @@ Stored = Callable[[str], Any]
 
 
 @pytest.fixture(autouse=True)
-def database() -> Iterator[Any]:
-    configure(Settings())
-    database = ZODB.DB(None)
-    use_database(database)
-    yield database
+def _nothing_is_left_behind(database: Any) -> Iterator[None]:
+    yield
     assert LEASES.value == 0, "a connection was not given back"
     assert transaction.manager.manager._txn is None
     with gevent.Timeout(20):
         run(put, "still", "usable")  # no lock was left behind
-    database.close()
-
-
-@pytest.fixture
-def stored() -> Stored:
-    return lambda name: run(lambda: connection().root().get(name))
 
 
 def put(name: str, value: Any) -> None:

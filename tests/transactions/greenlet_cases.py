@@ -14,7 +14,6 @@ import gevent.event
 import gevent.lock
 import pytest
 import transaction
-import ZODB
 from persistent import Persistent
 
 from nti.appserver.request_id import current_request_id, set_request_id
@@ -28,7 +27,6 @@ from nti.appserver.transactions import (
     on_abort,
     on_commit,
     run,
-    use_database,
 )
 from nti.appserver.transactions.current import GREENLETS, slot
 from nti.appserver.transactions.instruments import FOREIGN_USES, LEASES
@@ -46,22 +44,13 @@ class Counter(Persistent):
 
 
 @pytest.fixture(autouse=True)
-def database() -> Iterator[Any]:
-    configure(Settings())
-    database = ZODB.DB(None)
-    use_database(database)
+def _nothing_is_left_behind(database: Any) -> Iterator[None]:
     before = LEASES.value
-    yield database
+    yield
     assert LEASES.value == before, "a connection was not given back"
     assert slot.unit is None
     assert transaction.manager.manager._txn is None
     run(put, "still", "usable")  # no lock was left behind
-    database.close()
-
-
-@pytest.fixture
-def stored() -> Stored:
-    return lambda name: run(lambda: connection().root().get(name))
 
 
 def put(name: str, value: Any) -> None:

@@ -18,7 +18,6 @@ from transaction._transaction import Status, Transaction, _NoSynchronizers, rm_k
 from nti.appserver.errors import AppServerError
 from nti.appserver.storage.errors import CommitInDoubt, away
 from nti.appserver.transactions.instruments import ABORTED, COMMIT_SECONDS, COMMITTED
-from nti.appserver.transactions.reading import writers
 from nti.appserver.transactions.shield import is_own_failure, shielded
 
 if TYPE_CHECKING:
@@ -45,10 +44,6 @@ class UnitTransaction(Transaction):  # type: ignore[misc]
     #: What its abort counts as.
     outcome = ABORTED
     _synchronizers: Any
-
-    def writes(self) -> list[Any]:
-        """The data managers that have joined to store something."""
-        return writers(self._resources)
 
     def nti_commit(self) -> None:
         """Commit, then let the effects happen.

@@ -28,9 +28,16 @@ class WriteInRead(AppServerError):
     """A request that should only read, GET or HEAD, has written; see `strict_reads`."""
 
 
-def writers(managers: Iterable[Any]) -> list[Any]:
-    """Those of a transaction's data managers that have something to store; effects have not."""
-    return [each for each in managers if not isinstance(each, EffectQueue) and _writes(each)]
+def writers(tx: Any) -> list[Any]:
+    """A transaction's data managers that have joined to store something; effects have not."""
+    return [each for each in tx._resources if not isinstance(each, EffectQueue) and _writes(each)]
+
+
+def named(managers: Iterable[Any]) -> str:
+    """What data managers would store, the first few of it: for a report."""
+    written = [one for each in managers for one in _written(each)]
+    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
+    return ", ".join(written[:_NAMED]) + more
 
 
 def discards_writes(unit: "Unit") -> bool:
@@ -38,15 +45,11 @@ def discards_writes(unit: "Unit") -> bool:
 
     :raises WriteInRead: it has, and the setting `strict_reads` refuses that.
     """
-    tx = unit.transaction
-    assert tx is not None
-    found = tx.writes()
+    found = writers(unit.transaction)
     if not found:
         return False
     REFUSED_READS.inc()
-    written = [one for each in found for one in _written(each)]
-    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
-    message = f"{unit.label} should only read, and wrote {', '.join(written[:_NAMED])}{more}"
+    message = f"{unit.label} should only read, and wrote {named(found)}"
     if settings_of_process().strict_reads:
         raise WriteInRead(message)
     logger.warning(

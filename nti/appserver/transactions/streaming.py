@@ -21,6 +21,7 @@ from nti.appserver.transactions.commit import begin_attempt
 from nti.appserver.transactions.current import GREENLETS, slot
 from nti.appserver.transactions.databases import settings_of_process
 from nti.appserver.transactions.instruments import REFUSED_READS
+from nti.appserver.transactions.reading import named, writers
 from nti.appserver.transactions.units import Unit
 
 logger = logging.getLogger("nti.appserver.transactions")
@@ -168,11 +169,11 @@ def _end_of_reading(unit: Unit) -> None:
     tx = unit.transaction
     if tx is None:
         return
-    writes = tx.writes()
-    if writes:
+    found = writers(tx)
+    if found:
         REFUSED_READS.inc()
         logger.warning(
-            "%s wrote after its response began, which is discarded: %r", unit.label, writes
+            "%s wrote after its response began, which is discarded: %s", unit.label, named(found)
         )
         tx.nti_abort()
     else:
